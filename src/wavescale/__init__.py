@@ -1,0 +1,48 @@
+"""wavescale: pretrained transformers in the size that you need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavescale.errors import WavescaleError
+    from wavescale.plan import Plan
+    from wavescale.resampling import resample, resampling_matrix
+    from wavescale.resizing import plan_resize, resize, resize_checkpoint
+    from wavescale.spectrum import inspect
+    from wavescale.verification import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Plan",
+    "WavescaleError",
+    "inspect",
+    "plan_resize",
+    "resample",
+    "resampling_matrix",
+    "resize",
+    "resize_checkpoint",
+    "verify",
+]
+
+# Where each public name lives. They are imported when first used, so that the command line answers
+# `--help` without numpy, torch or transformers.
+_HOME = {
+    "Plan": "plan",
+    "WavescaleError": "errors",
+    "inspect": "spectrum",
+    "plan_resize": "resizing",
+    "resample": "resampling",
+    "resampling_matrix": "resampling",
+    "resize": "resizing",
+    "resize_checkpoint": "resizing",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'wavescale' has no attribute {name!r}")
+    return getattr(import_module(f"wavescale.{_HOME[name]}"), name)

@@ -1,0 +1,84 @@
+"""The model card of a resized checkpoint: where it comes from and how it was made."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from wavescale.plan import Plan
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide what comes out."""
+    found = {}
+    for package in ("wavescale", "torch", "transformers", "safetensors", "PyWavelets", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_card: str = "") -> str:
+    """The README.md of the output.
+
+    Parameters
+    ----------
+    plan
+        What was done.
+    source
+        Hub id, or the source folder's name.
+    command
+        The exact command.
+    fingerprint
+        Digest of the source.
+    source_card
+        The source's README.md, whose licence is carried over.
+    """
+    licence = re.search(r"\A---\n.*?^license:\s*(\S+)\s*$.*?^---$", source_card, re.MULTILINE | re.DOTALL)
+    front = ["---", "library_name: transformers", "tags:", "- wavescale"]
+    if "/" in source:
+        front.append(f"base_model: {source}")
+    if licence:
+        front.append(f"license: {licence[1]}")
+    front.append("---")
+    sizes = [
+        f"| {decision.name} | {decision.source:,} | {decision.target:,} | {decision.reason} |"
+        for decision in plan.decisions
+    ]
+    state = (
+        "It computes what its source computes, up to rounding."
+        if plan.keeps_function
+        else "It does not compute what its source computes."
+    )
+    lines = [
+        *front,
+        "",
+        f"# {plan.architecture}, resized from {source}",
+        "",
+        f"Made by [wavescale](https://arxiv.org/abs/2603.07506) from `{source}` without training. {state}",
+        "",
+        "| size | source | this model | why |",
+        "|---|---|---|---|",
+        *sizes,
+        f"| parameters | {plan.source_parameters:,} | {plan.parameters:,} | |",
+        "",
+        *[f"- {remark}" for remark in plan.remarks],
+        *([""] if plan.remarks else []),
+        "```",
+        command,
+        "```",
+        "",
+        f"Source digest (config and samples of the weights): `{fingerprint}`",
+        "",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
+        "The plan, tensor by tensor, is in `wavescale.json`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def source_name(model: str, folder: Path) -> str:
+    """How to name the source in a card: the hub id, or the folder's own name without its path."""
+    return model if not Path(model).exists() else folder.resolve().name

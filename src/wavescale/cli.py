@@ -1,0 +1,266 @@
+"""The command line: every command parses, calls one function and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wavescale import __version__
+from wavescale.errors import WavescaleError
+
+app = typer.Typer(
+    name="wavescale",
+    help="Pretrained transformers in the size that you need: wider, narrower, deeper, shallower, without training.",
+    epilog="A folder or a hub id goes in, a folder that from_pretrained loads comes out. Start with: wavescale demo",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_SIZES, _CHOICES, _RUNNING = "Sizes", "Choices", "Running"
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder or a hub id.", show_default=False)]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", show_default=False)]
+HiddenSize = Annotated[
+    int | None, typer.Option("--hidden-size", help="Width of the residual stream.", rich_help_panel=_SIZES)
+]
+Layers = Annotated[int | None, typer.Option("--layers", help="Number of layers.", rich_help_panel=_SIZES)]
+Heads = Annotated[int | None, typer.Option("--heads", help="Attention (query) heads.", rich_help_panel=_SIZES)]
+KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key-value heads.", rich_help_panel=_SIZES)]
+Intermediate = Annotated[
+    int | None, typer.Option("--intermediate-size", help="Units of the feed-forward layer.", rich_help_panel=_SIZES)
+]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        "--like", metavar="CONFIG", help="Take the sizes of this model or config.json.", rich_help_panel=_SIZES
+    ),
+]
+ScaleWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--scale-width",
+        metavar="X",
+        help="Factor on width, heads and units, such as 1.5 or 2/3.",
+        rich_help_panel=_SIZES,
+    ),
+]
+ScaleDepth = Annotated[
+    str | None, typer.Option("--scale-depth", metavar="X", help="Factor on layers.", rich_help_panel=_SIZES)
+]
+Preset = Annotated[str, typer.Option("--preset", help="default, or paper: BoT as published.", rich_help_panel=_CHOICES)]
+Width = Annotated[
+    str | None, typer.Option("--width", help="replicate (copies) or signal (wavelet).", rich_help_panel=_CHOICES)
+]
+Depth = Annotated[
+    str | None, typer.Option("--depth", help="insert, signal (wavelet) or stack.", rich_help_panel=_CHOICES)
+]
+Wavelet = Annotated[
+    str | None,
+    typer.Option(
+        "--wavelet",
+        metavar="NAME",
+        help="Any discrete wavelet of PyWavelets, where signal is at work.",
+        rich_help_panel=_CHOICES,
+    ),
+]
+Gain = Annotated[str | None, typer.Option("--gain", help="role or orthonormal.", rich_help_panel=_CHOICES)]
+Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16 or float16; by default as stored.", rich_help_panel=_RUNNING),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="CLASS",
+        help="Class, where config.json names none.",
+        rich_help_panel=_RUNNING,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="Where to compute.", rich_help_panel=_RUNNING)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tensor.")]
+
+# Parameters that `resize` and `plan` hand on as they are.
+_SIZING = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+    "scale_width", "scale_depth", "like", "preset", "width", "depth", "wavelet", "gain", "seed", "dtype",
+    "architecture",
+)  # fmt: skip
+
+
+def _sizing(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: parameters[name] for name in _SIZING}
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"wavescale {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    "resize",
+    epilog="Examples:  wavescale resize HuggingFaceTB/SmolLM2-135M bigger --scale-width 2  |  "
+    "wavescale resize ./bert small --hidden-size 192 --layers 3  |  wavescale resize ./m out --like other/config.json",
+)
+def resize_command(
+    model: Model,
+    out: Out,
+    hidden_size: HiddenSize = None,
+    num_hidden_layers: Layers = None,
+    num_attention_heads: Heads = None,
+    num_key_value_heads: KvHeads = None,
+    intermediate_size: Intermediate = None,
+    like: Like = None,
+    scale_width: ScaleWidth = None,
+    scale_depth: ScaleDepth = None,
+    preset: Preset = "default",
+    width: Width = None,
+    depth: Depth = None,
+    wavelet: Wavelet = None,
+    gain: Gain = None,
+    seed: Seed = 0,
+    dtype: Dtype = None,
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", help="Size of one file of weights.", rich_help_panel=_RUNNING)
+    ] = "5GB",
+    device: Device = "cpu",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=_RUNNING)
+    ] = False,
+    architecture: Architecture = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a model of another size that starts from what MODEL knows."""
+    options = _sizing(locals())
+    from wavescale.plan import Plan, TensorPlan
+    from wavescale.progress import tensor_progress
+    from wavescale.resizing import resize_checkpoint
+
+    with tensor_progress(quiet) as progress:
+
+        def on_plan(plan: Plan) -> None:
+            if not quiet:
+                _print_plan(plan, verbose, tensors=verbose)
+            progress.start(plan)
+
+        def on_tensor(tensor: TensorPlan) -> None:
+            progress.advance(tensor)
+
+        resize_checkpoint(
+            model, out, max_shard_size=max_shard_size, device=device, overwrite=overwrite,
+            on_plan=on_plan, on_tensor=on_tensor, **options,
+        )  # fmt: skip
+    if not quiet:
+        typer.echo(f"written: {out}")
+
+
+@app.command(
+    "plan",
+    epilog="Examples:  wavescale plan ./llama --scale-width 1.5  |  "
+    "wavescale plan config.json --layers 48 --json > plan.json",
+)
+def plan_command(
+    model: Model,
+    hidden_size: HiddenSize = None,
+    num_hidden_layers: Layers = None,
+    num_attention_heads: Heads = None,
+    num_key_value_heads: KvHeads = None,
+    intermediate_size: Intermediate = None,
+    like: Like = None,
+    scale_width: ScaleWidth = None,
+    scale_depth: ScaleDepth = None,
+    preset: Preset = "default",
+    width: Width = None,
+    depth: Depth = None,
+    wavelet: Wavelet = None,
+    gain: Gain = None,
+    seed: Seed = 0,
+    dtype: Dtype = None,
+    architecture: Architecture = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what would happen, tensor by tensor, without reading a weight."""
+    options = _sizing(locals())
+    from wavescale.resizing import plan_resize
+
+    plan = plan_resize(model, **options)
+    if as_json:
+        typer.echo(plan.to_json())
+    else:
+        _print_plan(plan, verbose, tensors=True)
+
+
+def _print_plan(plan: Any, every: bool, tensors: bool) -> None:
+    for line in plan.lines(tensors=tensors, every=every):
+        typer.echo(line)
+
+
+@app.command("inspect", epilog="Example:  wavescale inspect ./bert --wavelet db2 --plot spectrum.png")
+def inspect_command(
+    model: Model,
+    wavelet: Annotated[
+        str, typer.Option("--wavelet", metavar="NAME", help="An orthogonal wavelet of PyWavelets.")
+    ] = "haar",
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw it as well.")] = None,
+    architecture: Architecture = None,
+) -> None:
+    """Show the share of energy per octave, axis and module."""
+    from wavescale.spectrum import inspect
+
+    spectrum = inspect(model, wavelet, architecture)
+    typer.echo(str(spectrum))
+    if plot is not None:
+        spectrum.plot(plot)
+        typer.echo(f"written: {plot}")
+
+
+@app.command("verify", epilog="Example:  wavescale verify ./bert bigger --text sentences.txt")
+def verify_command(
+    model: Model,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="What wavescale resize wrote.", show_default=False)],
+    text: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="Measure the loss of both on this text.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Compare a resized model with its source: how far the outputs differ, and where first."""
+    from wavescale.verification import verify
+
+    typer.echo(str(verify(model, out, text, device)))
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the two models.")] = Path("wavescale-demo"),
+) -> None:
+    """Grow and shrink a real BERT that comes with the package extra `demo`, and verify both."""
+    from wavescale.demo import demo
+
+    demo(out)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for unusable input, 1 for a fault."""
+    try:
+        app(arguments)
+    except SystemExit as finished:
+        return finished.code if isinstance(finished.code, int) else 0
+    except WavescaleError as error:
+        typer.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'the machine'}: {error.strerror or error}", err=True)
+        return 1
+    return 0

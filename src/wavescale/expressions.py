@@ -1,0 +1,310 @@
+"""What a target tensor is made of: a small tree of a few kinds of node.
+
+An expression is a value: it names source tensors and operators and holds no weights. `compute`
+turns it into a tensor, given a way to read the source.
+
+Shapes are those of the stored tensors. `axis` counts from the first stored axis; an axis made of
+several named ones is seen as (before, n, after) and the operator acts in the middle.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from wavescale.operators import Operator
+
+if TYPE_CHECKING:
+    import torch
+
+Shape = tuple[int, ...]
+Reader = Callable[[str], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Expression(ABC):
+    """A node: it knows its shape, its children and how to compute itself."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Shape of the result."""
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        """The expressions below."""
+        return ()
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of this node alone."""
+        return 0
+
+    @abstractmethod
+    def compute(self, read: Reader) -> torch.Tensor:
+        """The result, reading each source tensor through `read`.
+
+        `read` gives float32 or float64, and so does the result; half types are its affair.
+        """
+
+    def walk(self) -> Iterator[Expression]:
+        """The node and all below, each before its children."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def reads(self) -> tuple[str, ...]:
+        """The source tensors that it needs, each once, in the order of first use."""
+        return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, Read)))
+
+
+@dataclass(frozen=True)
+class Read(Expression):
+    """A source tensor, by its name on disk."""
+
+    name: str
+    source_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.source_shape
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        return read(self.name)
+
+
+@dataclass(frozen=True)
+class Part(Expression):
+    """A stretch of one axis: one of the tensors that are fused there."""
+
+    of: Expression
+    axis: int
+    start: int
+    length: int
+
+    @property
+    def shape(self) -> Shape:
+        return _with(self.of.shape, self.axis, self.length)
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of,)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        return self.of.compute(read).narrow(self.axis, self.start, self.length)
+
+
+@dataclass(frozen=True)
+class Concatenate(Expression):
+    """Several tensors end to end on one axis."""
+
+    parts: tuple[Expression, ...]
+    axis: int
+
+    @property
+    def shape(self) -> Shape:
+        return _with(self.parts[0].shape, self.axis, sum(part.shape[self.axis] for part in self.parts))
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return self.parts
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        import torch
+
+        return torch.cat([part.compute(read) for part in self.parts], dim=self.axis)
+
+
+@dataclass(frozen=True)
+class Apply(Expression):
+    """An operator on one named axis: the stored axis is (before, n, after), slowest first.
+
+    Attributes
+    ----------
+    name
+        The axis in words.
+    """
+
+    operator: Operator
+    of: Expression
+    name: str
+    axis: int
+    before: int = 1
+    after: int = 1
+
+    @property
+    def shape(self) -> Shape:
+        return _with(self.of.shape, self.axis, self.before * self.operator.m * self.after)
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of,)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.operator.multiplications * prod(self.of.shape) // self.operator.n
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        x = self.of.compute(read)
+        if self.before == 1 and self.after == 1:
+            return self.operator.apply(x, self.axis)
+        inner = (self.before, self.operator.n, self.after)
+        x = x.reshape(*x.shape[: self.axis], *inner, *x.shape[self.axis + 1 :])
+        return self.operator.apply(x, self.axis + 1).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Scale(Expression):
+    """A tensor times a number."""
+
+    of: Expression
+    factor: float
+
+    @property
+    def shape(self) -> Shape:
+        return self.of.shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of,)
+
+    @property
+    def flops(self) -> int:
+        return prod(self.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        return self.of.compute(read) * self.factor
+
+
+@dataclass(frozen=True)
+class FoldDiagonal(Expression):
+    """A linear map that takes over the weight of the norm before it: W·diag(γ) on the input axis."""
+
+    of: Expression
+    diagonal: Expression
+    axis: int
+
+    @property
+    def shape(self) -> Shape:
+        return self.of.shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.diagonal)
+
+    @property
+    def flops(self) -> int:
+        return prod(self.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        weight, diagonal = self.of.compute(read), self.diagonal.compute(read)
+        return weight * diagonal.view(*(-1 if p == self.axis else 1 for p in range(weight.ndim)))
+
+
+@dataclass(frozen=True)
+class FoldVector(Expression):
+    """What a linear map makes of a constant input, W·β over the input axis: a bias takes it over."""
+
+    of: Expression
+    vector: Expression
+    axis: int
+
+    @property
+    def shape(self) -> Shape:
+        return self.of.shape[: self.axis] + self.of.shape[self.axis + 1 :]
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.vector)
+
+    @property
+    def flops(self) -> int:
+        return 2 * prod(self.of.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        weight, vector = self.of.compute(read), self.vector.compute(read)
+        return weight.movedim(self.axis, -1) @ vector
+
+
+@dataclass(frozen=True)
+class Sum(Expression):
+    """Several tensors of one shape, added."""
+
+    terms: tuple[Expression, ...]
+
+    @property
+    def shape(self) -> Shape:
+        return self.terms[0].shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return self.terms
+
+    @property
+    def flops(self) -> int:
+        return (len(self.terms) - 1) * prod(self.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        total = self.terms[0].compute(read)
+        for term in self.terms[1:]:
+            total = total + term.compute(read)
+        return total
+
+
+@dataclass(frozen=True)
+class Constant(Expression):
+    """The same number everywhere."""
+
+    value: float
+    of_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        import torch
+
+        return torch.full(self.of_shape, self.value)
+
+
+@dataclass(frozen=True)
+class Noise(Expression):
+    """Independent normal numbers, the same for the same seed on every machine.
+
+    Attributes
+    ----------
+    std
+        Standard deviation.
+    seed
+        Of this tensor; different tensors take different seeds.
+    """
+
+    std: float
+    seed: int
+    of_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        import numpy as np
+        import torch
+
+        drawn = np.random.Generator(np.random.Philox(self.seed)).standard_normal(self.of_shape)
+        return torch.from_numpy(drawn * self.std).float()
+
+
+# Every kind of node by name, for plans that are read back from a file.
+NODES: dict[str, type[Expression]] = {
+    node.__name__: node
+    for node in (Read, Part, Concatenate, Apply, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise)
+}
+
+
+def _with(shape: Shape, axis: int, length: int) -> Shape:
+    return (*shape[:axis], length, *shape[axis + 1 :])

@@ -1,0 +1,103 @@
+"""Models in memory: their tensors under the names of disk, and back, by transformers' own conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from wavescale.errors import CheckpointError, SizeError
+from wavescale.plan import Plan
+from wavescale.spec import ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """A model's parameters under the names that `save_pretrained` gives them, one name per parameter.
+
+    Buffers that are not saved are left out, and of tied parameters the copies, found by identity.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    own = {id(parameter) for parameter in model.parameters()}
+    first: dict[int, str] = {}
+    state: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) in own and first.setdefault(id(value), name) == name:
+            state[name] = value.detach()
+    return dict(revert_weight_conversion(model, state))
+
+
+def model_spec(model: PreTrainedModel) -> ModelSpec:
+    """A model in memory as a spec; whether it ties embeddings is read off its parameters."""
+    config = model.config.to_dict()
+    config["architectures"] = [type(model).__name__]
+    spec = read_spec(config)
+    if not spec.head_class.ties:
+        return spec
+    output = model.get_output_embeddings()
+    tied = output is not None and output.weight is model.get_input_embeddings().weight
+    return ModelSpec(spec.family, spec.class_name, {**config, "tie_word_embeddings": tied}, tied)
+
+
+def target_config(plan: Plan) -> Any:
+    """The target's config as transformers' class, which validates it.
+
+    Raises
+    ------
+    SizeError
+        The class refuses the config.
+    """
+    import transformers
+
+    from wavescale.architectures import FAMILIES
+
+    config_class = getattr(transformers, FAMILIES[plan.family].config_class)
+    values = {key: value for key, value in plan.config.items() if key not in ("model_type", "transformers_version")}
+    try:
+        return config_class(**values)
+    except Exception as error:  # transformers raises several types of its own here
+        raise SizeError(f"{config_class.__name__} refuses the new sizes: {error}") from error
+
+
+def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTrainedModel) -> PreTrainedModel:
+    """A model of the plan's class and config that holds these tensors.
+
+    Raises
+    ------
+    CheckpointError
+        transformers finds tensors missing, left over or misshapen.
+    """
+    config = target_config(plan)
+    config._attn_implementation = like.config._attn_implementation
+    with quiet_loading():
+        model, info = type(like).from_pretrained(
+            None, config=config, state_dict=dict(tensors), dtype=like.dtype, output_loading_info=True
+        )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            raise CheckpointError(
+                f"{type(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
+            )
+    if like.can_generate() and like.generation_config is not None:
+        model.generation_config = like.generation_config
+    return model.to(like.device).train(like.training)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' bars and remarks off the terminal while a model is put together."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,118 @@
+"""What a method is: from one tensor of the target to the expression that makes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wavescale.architectures.schema import Role, TensorRow
+from wavescale.axes import Axes, parse_axes
+from wavescale.expressions import Expression, Part, Read
+from wavescale.methods.choices import Choices
+from wavescale.spec import ModelSpec, Stored
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor as the method sees it: a table row, or one of the tensors fused in it.
+
+    Attributes
+    ----------
+    row
+        The table row.
+    index
+        Which of the fused tensors, 0 for a tensor on its own.
+    """
+
+    row: TensorRow
+    index: int = 0
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of this piece."""
+        whole = parse_axes(self.row.axes)
+        return whole if whole.fused is None else whole.part(self.index)
+
+    @property
+    def module(self) -> str:
+        """What it is in any transformer, for example `query`."""
+        return self.row.modules[self.index]
+
+    @property
+    def role(self) -> Role:
+        """What it does."""
+        return self.row.role
+
+    @property
+    def input_axis(self) -> int | None:
+        """The position of the axis that reads, in a linear map."""
+        return next((p for p, axis in enumerate(self.axes.axes) if axis.side == "in"), None)
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """The task: source, target and what the user chose.
+
+    Attributes
+    ----------
+    source, target
+        The two models, without weights.
+    stored
+        The source's tensors by table row name and layer.
+    choices
+        How to go about it.
+    """
+
+    source: ModelSpec
+    target: ModelSpec
+    stored: Mapping[tuple[str, int | None], Stored]
+    choices: Choices
+
+    def read(self, piece: Piece, layer: int | None) -> Expression:
+        """A tensor of the source, or the part of it that the piece is."""
+        stored = self.stored[piece.row.name, layer]
+        whole = Read(stored.name, stored.shape)
+        axes = parse_axes(piece.row.axes)
+        if axes.fused is None:
+            return whole
+        axis, sizes = axes.axes[axes.fused], self.source.axis_sizes
+        start = sum(axis.part_size(part, sizes) for part in range(piece.index))
+        return Part(whole, axes.fused, start, axis.part_size(piece.index, sizes))
+
+    def piece_shape(self, piece: Piece) -> tuple[int, ...]:
+        """The shape of a piece in the source."""
+        return piece.axes.shape(self.source.axis_sizes)
+
+    def norm(self, label: str, role: Role, layer: int | None) -> Expression:
+        """The weight or bias of a norm of the source, by the norm's name in the tables."""
+        row = next(s.row for s in self.stored.values() if s.row.norm == label and s.row.role is role)
+        return self.read(Piece(row), layer)
+
+    def weight_of(self, bias: Piece) -> Piece:
+        """The linear map that a bias belongs to."""
+        name = bias.row.name.removesuffix("bias") + "weight"
+        row = next(s.row for s in self.stored.values() if s.row.name == name)
+        return Piece(row, bias.index)
+
+
+class Method(ABC):
+    """Names what every target tensor is made of. It knows tables and operators, no files and no weights."""
+
+    @abstractmethod
+    def express(self, piece: Piece, layer: int | None) -> Expression:
+        """The expression of one piece of the target, in the target's shape."""
+
+    @abstractmethod
+    def origin(self, layer: int) -> int:
+        """The source layer that a target layer resembles most: it lends its entry in per-layer config fields."""
+
+    @property
+    @abstractmethod
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know: where the function is not kept, what has no effect."""
+
+    @property
+    @abstractmethod
+    def keeps_function(self) -> bool:
+        """Whether the target computes what the source computes, up to rounding."""

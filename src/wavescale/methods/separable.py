@@ -1,0 +1,165 @@
+"""One operator per axis: W′[l′] = Σ_l D[l′, l] · A_out W[l] A_inᵀ, for BoT and for exact growth alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from wavescale.architectures.schema import RESIZABLE, Role
+from wavescale.errors import OptionError
+from wavescale.expressions import Apply, Constant, Expression, Scale
+from wavescale.methods.depth import DepthMap, Insert, Keep, Signal, Stack
+from wavescale.methods.method import Method, Piece, Resizing
+from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, usage
+
+
+@dataclass(frozen=True)
+class Separable(Method):
+    """Combine the layers first, in the source's width, then bring each axis to its length."""
+
+    resizing: Resizing
+
+    @cached_property
+    def maps(self) -> dict[str, AxisMap]:
+        """How each resizable axis changes; axes that keep their length are left out."""
+        source, target = self.resizing.source.sizes.axes, self.resizing.target.sizes.axes
+        maps = {name: self._map(name, source[name], target[name]) for name in RESIZABLE}
+        return {name: found for name, found in maps.items() if found is not None}
+
+    def _map(self, name: str, n: int, m: int) -> AxisMap | None:
+        choices, family = self.resizing.choices, self.resizing.source.family
+        source, target = self.resizing.source.sizes, self.resizing.target.sizes
+        groups = (source.num_key_value_heads, target.num_key_value_heads)
+        regrouped = name == "heads" and choices.width != "signal" and groups[0] != groups[1]
+        grouped = regrouped and UnitMap.fits(n, m, groups)
+        if n == m and not grouped:
+            return None
+        if choices.width == "replicate" and m < n:
+            raise OptionError(
+                f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
+                "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
+            )
+        gain = choices.gain_of(n, m)
+        if n == m or choices.width_of(n, m) == "replicate":
+            if name == "hidden":
+                return ResidualMap(n, m, gain, family.norm == "layer", family.placement == "post", family.tied_norm)
+            return UnitMap(n, m, gain, groups if grouped else None)
+        return SignalMap(n, m, gain, choices.wavelet, choices.dual)
+
+    @cached_property
+    def depth(self) -> DepthMap:
+        """How the layers change."""
+        choices = self.resizing.choices
+        n = self.resizing.source.sizes.num_hidden_layers
+        m = self.resizing.target.sizes.num_hidden_layers
+        if n == m:
+            return Keep(self.resizing)
+        how = choices.depth_of(n, m)
+        if how != "signal" and m < n:
+            raise OptionError(
+                f"depth {how!r} adds layers, it cannot make {n} layers {m}. "
+                "Use depth 'signal', or leave the choice out."
+            )
+        match how:
+            case "insert":
+                return Insert(self.resizing)
+            case "stack":
+                return Stack(self.resizing)
+            case _:
+                return Signal(self.resizing, choices.wavelet, choices.depth_boundary, choices.gain_of(n, m))
+
+    def origin(self, layer: int) -> int:
+        return self.depth.origin(layer)
+
+    def express(self, piece: Piece, layer: int | None) -> Expression:
+        expression = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
+        if isinstance(expression, Constant) and expression.value == 0.0:
+            return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
+        factor = self._factor(piece, layer)
+        if factor != 1.0:
+            expression = Scale(expression, factor)
+        for position, axis in enumerate(piece.axes.axes):
+            expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
+        return expression
+
+    def _factor(self, piece: Piece, layer: int | None) -> float:
+        family, source = self.resizing.source.family, self.resizing.source
+        factor = 1.0
+        if source.tied and "hidden" in self.maps:
+            tied = self.maps["hidden"].tied_factor
+            if piece.row.norm == family.tied_norm:
+                factor *= tied
+            elif piece.row.reads == family.tied_norm and piece.role is Role.LINEAR:
+                factor /= tied  # another head that reads the same norm and is not tied
+        scaled_by_layer = family.layer_scaled_attention and source.value(family.layer_scaled_attention)
+        if scaled_by_layer and layer is not None and piece.module == "query":
+            factor *= (layer + 1) / (self.origin(layer) + 1)
+        return factor
+
+    def _resize_axis(
+        self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
+    ) -> Expression:
+        source, target = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        if len(names) > 1 and self.resizing.choices.heads == "flat":
+            n, m = prod(source[name] for name in names), prod(target[name] for name in names)
+            choices = self.resizing.choices
+            if n == m:
+                return expression
+            flat = SignalMap(n, m, choices.gain_of(n, m), choices.wavelet, choices.dual)
+            operator = flat.operator(usage(piece, side, ""), piece.row.norm)
+            return Apply(operator, expression, " × ".join(names), position)
+        for index, name in enumerate(names):
+            if name in self.maps:
+                operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm)
+                before = prod(target[other] for other in names[:index])
+                after = prod(source[other] for other in names[index + 1 :])
+                expression = Apply(operator, expression, name, position, before, after)
+        return expression
+
+    @property
+    def keeps_function(self) -> bool:
+        return self.depth.exact and not self._departures
+
+    @cached_property
+    def _departures(self) -> tuple[str, ...]:
+        """The width axes that change the function, in words."""
+        source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
+        found = [f"{name} {axis.n} to {axis.m}" for name, axis in self.maps.items() if not axis.exact]
+        before, after = source.sizes, target.sizes
+        groups = (before.num_key_value_heads, after.num_key_value_heads)
+        heads = (before.num_attention_heads, after.num_attention_heads)
+        if groups[0] != groups[1] and not found and not UnitMap.fits(*heads, groups):
+            found.append(f"{heads[0]}/{groups[0]} heads to {heads[1]}/{groups[1]} (no room for every query head)")
+        elif choices.heads == "flat" and heads[0] * before.head_dim != heads[1] * after.head_dim:
+            found.append("heads as flat channels")
+        return tuple(found)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
+        remarks = []
+        if not self.keeps_function:
+            changes = list(self._departures)
+            if not self.depth.exact:
+                changes.append(
+                    f"layers {self.depth.before} to {self.depth.after} by {type(self.depth).__name__.lower()}"
+                )
+            remarks.append(f"the function is not kept: {'; '.join(changes)}")
+        hidden = self.maps.get("hidden")
+        if isinstance(hidden, ResidualMap) and not hidden.exact and hidden.gain == "role":
+            remarks.append(
+                f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
+                f"at {hidden.m} it comes close (verify says how close)"
+            )
+        shrinks = [name for name, n in source.sizes.axes.items() if target.sizes.axes[name] < n]
+        if target.sizes.num_hidden_layers < source.sizes.num_hidden_layers:
+            shrinks.append("layers")
+        if shrinks:
+            remarks.append(f"a start, not a finished model: {', '.join(shrinks)} shrink, so train it before use")
+        uses_wavelet = isinstance(self.depth, Signal) or any(isinstance(axis, SignalMap) for axis in self.maps.values())
+        if choices.wavelet != "haar" and not uses_wavelet:
+            remarks.append(
+                f"wavelet {choices.wavelet} has no effect: everything is copied (width or depth 'signal' use it)"
+            )
+        return tuple(remarks)

@@ -1,0 +1,194 @@
+"""One width axis from n to m: which operator each use of it needs.
+
+The gains by role are those of METHOD "Gain" and "Exact growth at any size": outputs keep the
+amplitude, inputs the sum.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from math import sqrt
+
+from wavescale.architectures.schema import Role
+from wavescale.methods.choices import Gain
+from wavescale.methods.method import Piece
+from wavescale.operators import CopyAndPad, Operator, Replicate, Resample, copied_units
+from wavescale.operators.duplication import Padding
+
+
+class Usage(StrEnum):
+    """What a tensor does with an axis."""
+
+    WRITE = "write"
+    READ = "read"
+    QUERY = "query"  # channels of a head that are multiplied with the key's and summed
+    NORM_WEIGHT = "norm weight"
+    NORM_BIAS = "norm bias"
+
+
+def usage(piece: Piece, side: str, name: str) -> Usage:
+    """What a piece does with one of its axes."""
+    if side == "in":
+        return Usage.READ
+    if piece.role is Role.NORM_WEIGHT:
+        return Usage.NORM_WEIGHT
+    if piece.role is Role.NORM_BIAS:
+        return Usage.NORM_BIAS
+    if piece.module == "query" and name == "head_dim":
+        return Usage.QUERY
+    return Usage.WRITE
+
+
+@dataclass(frozen=True)
+class AxisMap(ABC):
+    """How one named axis goes from n to m.
+
+    Attributes
+    ----------
+    n, m
+        Length before and after.
+    gain
+        By role, or orthonormal.
+    """
+
+    n: int
+    m: int
+    gain: Gain
+
+    @abstractmethod
+    def operator(self, use: Usage, norm: str) -> Operator:
+        """The operator for one use; `norm` is the name of the norm, for its weight and bias."""
+
+    @property
+    def tied_factor(self) -> float:
+        """What the last norm takes on before a matrix that is tied to the embedding."""
+        return 1.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether this map keeps the function."""
+        return self.n == self.m
+
+
+@dataclass(frozen=True)
+class SignalMap(AxisMap):
+    """Resample with a wavelet (BoT, arXiv 2603.07506; gains and duals: METHOD, one axis and gain)."""
+
+    wavelet: str
+    dual: bool
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        primal = Resample.of(self.n, self.m, self.wavelet)
+        reads = use in (Usage.READ, Usage.QUERY)
+        chosen = primal.transposed_inverse() if reads and self.dual else primal
+        if self.gain == "orthonormal":
+            return chosen
+        ratio = self.m / self.n
+        # A query's sum over its channels is divided by √head_dim, which changes too: that leaves a gain of 1.
+        return chosen.scaled({Usage.READ: 1 / sqrt(ratio), Usage.QUERY: 1.0}.get(use, sqrt(ratio)))
+
+    @property
+    def tied_factor(self) -> float:
+        return 1.0 if self.gain == "orthonormal" else self.n / self.m
+
+    @property
+    def exact(self) -> bool:
+        # At whole multiples Haar synthesis makes copies.
+        return self.n == self.m or (self.gain == "role" and self.wavelet == "haar" and self.m % self.n == 0)
+
+
+@dataclass(frozen=True)
+class UnitMap(AxisMap):
+    """Replicate units that only linear maps and elementwise functions touch: FFN units, heads, pooled outputs.
+
+    Attributes
+    ----------
+    groups
+        Key-value heads before and after, on the axis of query heads.
+    """
+
+    groups: tuple[int, int] | None = None
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        copies = Replicate(n=self.n, m=self.m, groups=self.groups)
+        if self.gain == "orthonormal":
+            return Replicate(n=self.n, m=self.m, groups=self.groups, divide="root")
+        if use is Usage.READ:
+            return Replicate(n=self.n, m=self.m, groups=self.groups, divide="count")
+        if use is Usage.QUERY:
+            return Replicate(n=self.n, m=self.m, divide="count", gain=sqrt(self.m / self.n))
+        return copies
+
+    @property
+    def exact(self) -> bool:
+        return self.gain == "role" or self.n == self.m
+
+    @staticmethod
+    def fits(n: int, m: int, groups: tuple[int, int]) -> bool:
+        """Whether every query head finds a place in the copies of its own group."""
+        kv, kv_target = groups
+        if kv_target < kv or m < n:
+            return False
+        return len(set(copied_units(n, m, groups))) == n
+
+
+@dataclass(frozen=True)
+class ResidualMap(AxisMap):
+    """Replicate the residual stream: k = ⌊m/n⌋ copies of each channel, the rest padding, s = k·n/m.
+
+    Pre-LN: what enters the stream is divided by √s and norm weights are multiplied by it, so that
+    every norm sees the variance that it knew. Post-LN: the stream leaves a norm, so only norm
+    weights change, and padding cannot be exact.
+
+    Attributes
+    ----------
+    layer_norm
+        LayerNorm takes off the mean, so padding is the mean of the channels; under RMSNorm it is zero.
+    post
+        Norms stand after the residual sum.
+    tied_norm
+        The norm before the tied matrix.
+    """
+
+    layer_norm: bool
+    post: bool
+    tied_norm: str
+
+    @property
+    def copies(self) -> int:
+        """How often each channel is copied."""
+        return self.m // self.n
+
+    @property
+    def share(self) -> float:
+        """The share of the target's channels that are copies, s."""
+        return self.copies * self.n / self.m
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        n, m, k, s = self.n, self.m, self.copies, self.share
+        mean: Padding = "mean" if self.layer_norm else "zero"
+        if self.gain == "orthonormal":
+            return CopyAndPad(n=n, m=m, padding="cycle" if use is Usage.READ else mean, gain=1 / sqrt(k))
+        match use:
+            case Usage.READ:
+                # After a post-LN norm the padding is not zero, so its readers must be.
+                return CopyAndPad(n=n, m=m, padding="zero" if self.post else "cycle", gain=1 / k)
+            case Usage.NORM_WEIGHT:
+                return CopyAndPad(n=n, m=m, padding="cycle", gain=sqrt(s))
+            case Usage.NORM_BIAS:
+                shift: Padding = "mean" if self.post and norm != self.tied_norm else "zero"
+                return CopyAndPad(n=n, m=m, padding=shift)
+            case _:
+                return CopyAndPad(n=n, m=m, padding=mean, gain=1.0 if self.post else 1 / sqrt(s))
+
+    @property
+    def tied_factor(self) -> float:
+        if self.gain == "orthonormal":
+            return 1.0
+        return (1.0 if self.post else sqrt(self.share)) / self.copies
+
+    @property
+    def exact(self) -> bool:
+        return self.n == self.m or (self.gain == "role" and (not self.post or self.m % self.n == 0))

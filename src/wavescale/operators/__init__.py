@@ -1,0 +1,9 @@
+"""How one axis goes from n to m samples, one family of operators a file."""
+
+from __future__ import annotations
+
+from wavescale.operators.base import Operator
+from wavescale.operators.duplication import CopyAndPad, Replicate, copied_units
+from wavescale.operators.wavelet import Resample
+
+__all__ = ["CopyAndPad", "Operator", "Replicate", "Resample", "copied_units"]

@@ -1,0 +1,56 @@
+"""What every operator on one axis can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator(ABC):
+    """A linear map of one axis from n to m samples, as a value that can be printed and compared.
+
+    Attributes
+    ----------
+    n, m
+        Samples before and after.
+    gain
+        Factor on the whole operator.
+    """
+
+    n: int
+    m: int
+    gain: float = 1.0
+
+    @abstractmethod
+    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """Apply to one axis of length n; the result has length m there and the same dtype."""
+
+    @property
+    @abstractmethod
+    def multiplications(self) -> int:
+        """Multiplications for one line along the axis."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for a person, without the sizes."""
+
+    @property
+    def gain_text(self) -> str:
+        """The factor for `describe`, nothing where it is 1."""
+        return "" if self.gain == 1.0 else f" × {self.gain:.4g}"
+
+    def scaled(self, factor: float) -> Self:
+        """The same operator with another factor on top."""
+        return replace(self, gain=self.gain * factor)
+
+    def matrix(self) -> np.ndarray[Any, Any]:
+        """The operator as a float64 matrix of shape (m, n)."""
+        import torch
+
+        return self.apply(torch.eye(self.n, dtype=torch.float64), 0).numpy()

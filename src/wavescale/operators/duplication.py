@@ -1,0 +1,125 @@
+"""Growing by copies: the operators that keep a model's function (METHOD: exact growth at any size).
+
+Outputs are copied; what reads them divides by the number of copies. At whole multiples this is
+synthesis with the Haar wavelet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from wavescale.operators.base import Operator
+
+if TYPE_CHECKING:
+    import torch
+
+Divide = Literal["no", "count", "root"]
+Padding = Literal["mean", "zero", "cycle"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate(Operator):
+    """Unit j of the target copies unit ⌊j·n/m⌋ of the source.
+
+    Attributes
+    ----------
+    divide
+        `"no"` for outputs; `"count"` divides by how often the unit was copied, for inputs; `"root"`
+        by its square root, which is orthonormal.
+    groups
+        (n, m) of the key-value heads, when the units are query heads: a target group copies one
+        source group whole, so that every query head keeps a copy of its own keys and values.
+    """
+
+    divide: Divide = "no"
+    groups: tuple[int, int] | None = None
+
+    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        import torch
+
+        index = copied_units(self.n, self.m, self.groups)
+        out = x.index_select(axis, torch.from_numpy(index).to(x.device))
+        weight = self.weights(index)
+        if (weight == 1.0).all():
+            return out
+        column = tuple(-1 if position == axis % x.ndim else 1 for position in range(x.ndim))
+        return out * torch.from_numpy(weight).to(x.device, x.dtype).view(column)
+
+    def weights(
+        self, index: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """The factor of each target unit."""
+        count = np.bincount(index, minlength=self.n).astype(np.float64)
+        power = {"no": 0.0, "count": -1.0, "root": -0.5}[self.divide]
+        return self.gain * count[index] ** power
+
+    @property
+    def multiplications(self) -> int:
+        return 0 if self.divide == "no" and self.gain == 1.0 else self.m
+
+    def describe(self) -> str:
+        how = {"no": "copies", "count": "copies ÷ count", "root": "copies ÷ √count"}[self.divide]
+        return f"{how}{' in whole groups' if self.groups else ''}{self.gain_text}"
+
+
+@lru_cache(maxsize=64)
+def copied_units(n: int, m: int, groups: tuple[int, int] | None = None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Which source unit each of m target units copies, as an int64 array of shape (m,).
+
+    Examples
+    --------
+    >>> copied_units(3, 4)
+    array([0, 0, 1, 2])
+    >>> copied_units(4, 6, groups=(2, 3))   # two groups of two: the first is copied twice
+    array([0, 0, 1, 1, 2, 3])
+    """
+    if groups is None:
+        return np.arange(m, dtype=np.int64) * n // m
+    kv, kv_target = groups
+    group, group_target = n // kv, m // kv_target
+    source = np.arange(kv_target, dtype=np.int64) * kv // kv_target
+    copies = np.bincount(source, minlength=kv)
+    nth = np.arange(kv_target) - np.searchsorted(source, source)  # which copy of its group this is
+    slot = nth[:, None] * group_target + np.arange(group_target)[None, :]
+    head = source[:, None] * group + slot * group // (copies[source][:, None] * group_target)
+    return head.reshape(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyAndPad(Operator):
+    """The residual stream: each channel ⌊m/n⌋ times, what is left at the end is padding.
+
+    Attributes
+    ----------
+    padding
+        `"mean"` of all channels (LayerNorm then takes it off), `"zero"`, or `"cycle"` through the
+        channels from the first (for weights that meet a zero: alive, and of the right size).
+    """
+
+    padding: Padding
+
+    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        import torch
+
+        copies, rest = divmod(self.m, self.n)
+        out = x.repeat_interleave(copies, dim=axis)
+        if rest and self.padding == "mean":
+            mean = x.mean(dim=axis, keepdim=True)
+            out = torch.cat([out, mean.expand(*[rest if p == axis % x.ndim else -1 for p in range(x.ndim)])], dim=axis)
+        elif rest:
+            pad = x.narrow(axis, 0, rest)
+            out = torch.cat([out, torch.zeros_like(pad) if self.padding == "zero" else pad], dim=axis)
+        return out if self.gain == 1.0 else out * self.gain
+
+    @property
+    def multiplications(self) -> int:
+        return 0 if self.gain == 1.0 else self.m
+
+    def describe(self) -> str:
+        copies, rest = divmod(self.m, self.n)
+        pad = f" and {rest} of {self.padding} padding" if rest else ""
+        return f"{copies} copies{pad}{self.gain_text}"

@@ -1,0 +1,66 @@
+"""Low-pass analysis and synthesis of one axis: the signal view of weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wavescale.operators.base import Operator
+from wavescale.resampling import Boundary, Taps, levels, taps
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample(Operator):
+    """`wavescale.resample` as an operator: orthonormal when `gain` is 1.
+
+    Attributes
+    ----------
+    wavelet, boundary, dual
+        As in `wavescale.resample`.
+    levels_up, levels_down
+        Decomposition levels K and J, recorded so that a plan says what it does.
+    """
+
+    wavelet: str
+    boundary: Boundary
+    dual: bool = False
+    levels_up: int
+    levels_down: int
+
+    @classmethod
+    def of(cls, n: int, m: int, wavelet: str, boundary: Boundary = "periodization") -> Resample:
+        """The operator between two lengths, with the levels that belong to them."""
+        up, down = levels(n, m)
+        return cls(n=n, m=m, wavelet=wavelet, boundary=boundary, levels_up=up, levels_down=down)
+
+    def transposed_inverse(self) -> Resample:
+        """The dual: what the input axis of the next map needs for the two to agree.
+
+        For a biorthogonal wavelet it uses the exchanged filter bank; for an orthogonal one it
+        equals the operator.
+        """
+        up, down = levels(self.n, self.m, not self.dual)
+        return replace(self, dual=not self.dual, levels_up=up, levels_down=down)
+
+    def taps(self) -> Taps:
+        """The operator by rows, without its gain."""
+        return taps(self.n, self.m, self.wavelet, self.boundary, self.dual)
+
+    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        return self.taps().scaled(self.gain).apply(x, axis)
+
+    @property
+    def multiplications(self) -> int:
+        # A level's filter spans 2·levels taps of the shorter side; the taps themselves are not built here.
+        return self.m * max(1, 2 * self.levels_down)
+
+    def describe(self) -> str:
+        words = [
+            self.wavelet,
+            *(["dual"] if self.dual else []),
+            *(["mirrored"] if self.boundary == "two-ended" else []),
+        ]
+        return f"{' '.join(words)} +{self.levels_up}-{self.levels_down} levels{self.gain_text}"

@@ -1,0 +1,293 @@
+"""The three entrances: plan a resize, resize a checkpoint on disk, resize a model in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from wavescale.card import model_card, source_name
+from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
+from wavescale.checkpoint.companions import check_companions, write_companions
+from wavescale.errors import OptionError, OutputError
+from wavescale.execute import execute
+from wavescale.methods import choose
+from wavescale.plan import DTYPE_BYTES, Plan, TensorPlan, expected_tensors, make_plan
+from wavescale.sizes import SizeRequest
+from wavescale.spec import ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    Model: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PreTrainedModel
+
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def plan_resize(
+    model: Model,
+    *,
+    hidden_size: int | None = None,
+    num_hidden_layers: int | None = None,
+    num_attention_heads: int | None = None,
+    num_key_value_heads: int | None = None,
+    intermediate_size: int | None = None,
+    scale_width: float | Fraction | str | None = None,
+    scale_depth: float | Fraction | str | None = None,
+    like: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    preset: str = "default",
+    width: str | None = None,
+    depth: str | None = None,
+    wavelet: str | None = None,
+    gain: str | None = None,
+    seed: int | None = None,
+    dtype: str | None = None,
+    architecture: str | None = None,
+) -> Plan:
+    """Plan a resize without reading a weight.
+
+    Parameters
+    ----------
+    model
+        A folder, a config.json, a hub id, a config (dictionary or transformers' own), or a model.
+    hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, intermediate_size
+        The target's sizes, for every family under these names. What is left out follows hidden_size
+        (heads at the same head_dim, intermediate size at the same ratio) or stays.
+    scale_width, scale_depth
+        Factors instead of sizes: on hidden size, heads, key-value heads and intermediate size; on
+        layers. A number, a Fraction, or text such as `"2/3"`.
+    like
+        A config to take the five sizes from.
+    preset
+        `default`, or `paper` for BoT as published (arXiv 2603.07506).
+    width, depth, wavelet, gain
+        Choices instead of the preset's: `replicate` or `signal`; `insert`, `signal` or `stack`; a
+        discrete wavelet of PyWavelets; `role` or `orthonormal`.
+    seed
+        Of seeded noise.
+    dtype
+        Of the output: `float32`, `bfloat16` or `float16`; by default as stored.
+    architecture
+        The class of transformers, for a config that names none.
+
+    Returns
+    -------
+    An immutable value to print, compare, or save as JSON.
+
+    Raises
+    ------
+    WavescaleError
+        Sizes, options or checkpoint cannot be used; the message says what to do.
+
+    Examples
+    --------
+    >>> config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 100,
+    ...           "num_hidden_layers": 2, "num_attention_heads": 4}
+    >>> plan = plan_resize(config, hidden_size=128)
+    >>> plan.target.num_attention_heads, plan.keeps_function
+    (8, True)
+    """
+    request = SizeRequest(
+        hidden_size,
+        num_hidden_layers,
+        num_attention_heads,
+        num_key_value_heads,
+        intermediate_size,
+        _fraction("scale_width", scale_width),
+        _fraction("scale_depth", scale_depth),
+        None if like is None else _config(like),
+    )
+    choices = choose(preset, width=width, depth=depth, wavelet=wavelet, gain=gain, seed=seed)
+    if dtype is not None and dtype not in DTYPE_BYTES:
+        raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
+    spec, found = _source(model, architecture)
+    return make_plan(spec, found, request, choices, dtype)
+
+
+def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str, tuple[tuple[int, ...], str]]]:
+    if isinstance(model, str | os.PathLike):
+        checkpoint = open_checkpoint(model, weights=False)
+        spec = read_spec(checkpoint.config, architecture)
+        return spec, checkpoint.tensors if checkpoint.has_weights else expected_tensors(spec)
+    if hasattr(model, "state_dict"):
+        from wavescale.memory import model_spec, model_tensors
+
+        tensors = model_tensors(model)
+        found = {name: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()}
+        return model_spec(model), found
+    spec = read_spec(_config(model), architecture)
+    return spec, expected_tensors(spec)
+
+
+def _config(config: Any) -> Mapping[str, Any]:
+    if isinstance(config, str | os.PathLike):
+        return open_checkpoint(config, weights=False).config
+    if hasattr(config, "to_dict"):
+        found: Mapping[str, Any] = config.to_dict()
+        return found
+    if isinstance(config, Mapping):
+        return config
+    raise OptionError(f"{type(config).__name__} is no model: expected a folder, a hub id, a config or a model.")
+
+
+def _fraction(name: str, value: float | Fraction | str | None) -> Fraction | None:
+    if value is None:
+        return None
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError) as error:
+        raise OptionError(f"{name} {value!r} is no number; give for example 1.5 or 2/3.") from error
+
+
+def resize_checkpoint(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    max_shard_size: int | str = "5GB",
+    device: str = "cpu",
+    overwrite: bool = False,
+    architecture: str | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_tensor: Callable[[TensorPlan], None] | None = None,
+    **options: Any,
+) -> Plan:
+    """Resize a checkpoint on disk, tensor by tensor; the whole model is never in memory.
+
+    Parameters
+    ----------
+    model
+        A folder or a hub id.
+    out
+        The folder to write; it appears whole or not at all.
+    max_shard_size
+        Bytes per file of weights, or text such as `"5GB"`.
+    device
+        Where to compute.
+    overwrite
+        Replace an existing checkpoint at `out`.
+    architecture
+        The class of transformers, for a config that names none.
+    on_plan, on_tensor
+        Called with the plan before the first tensor, and with each tensor's plan when it is written.
+    options
+        Sizes and choices, as in `plan_resize`.
+
+    Returns
+    -------
+    The plan that was carried out.
+
+    Raises
+    ------
+    WavescaleError
+        As in `plan_resize`; or the output exists or does not fit on the disk, or a tensor holds NaN.
+    """
+    target = Path(out)
+    shard_bytes = _bytes(max_shard_size)
+    checkpoint = open_checkpoint(model)
+    if target.exists() and target.resolve() == checkpoint.path.resolve():
+        raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
+    plan = plan_resize(checkpoint.path, architecture=architecture, **options)
+    check_companions(checkpoint.path, plan)
+    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite)
+    _check_device(device)
+    from wavescale.memory import target_config
+
+    target_config(plan)
+    if on_plan is not None:
+        on_plan(plan)
+    with writer:
+        for tensor, value in execute(plan, checkpoint.read, device):
+            writer.write_tensor(tensor.name, value)
+            if on_tensor is not None:
+                on_tensor(tensor)
+        write_companions(checkpoint.path, plan, writer)
+        writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
+        writer.write_text("wavescale.json", plan.to_json())
+        writer.write_text("README.md", _card(str(model), target, plan, checkpoint, architecture, options))
+    return plan
+
+
+def _card(
+    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, architecture: str | None, options: Mapping[str, Any]
+) -> str:
+    name = source_name(model, checkpoint.path)
+    given = {**options, "architecture": architecture}
+    flags = [
+        f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(str(value))}"
+        for key, value in given.items()
+        if value is not None and not isinstance(value, Mapping)
+    ]
+    command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
+    card = checkpoint.path / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return model_card(plan, name, command, checkpoint.fingerprint(), text)
+
+
+_FLAGS = {"num_hidden_layers": "--layers", "num_attention_heads": "--heads", "num_key_value_heads": "--kv-heads"}
+
+
+def _bytes(size: int | str) -> int:
+    if isinstance(size, int):
+        found = size
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
+        unit = _SIZE_UNITS.get((match[2] or "B").upper()) if match else None
+        if match is None or unit is None:
+            raise OptionError(f"max_shard_size {size!r} is no size; give for example 5GB or 500MB.")
+        found = int(float(match[1]) * unit)
+    if found < 1:
+        raise OptionError(f"max_shard_size {size!r} is no positive size; give for example 5GB.")
+    return found
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error
+
+
+def resize(model: PreTrainedModel, *, device: str | None = None, **options: Any) -> PreTrainedModel:
+    """Resize a model in memory.
+
+    Parameters
+    ----------
+    model
+        A transformers model of a known family; it is left as it is.
+    device
+        Where to compute; by default where the model is.
+    options
+        Sizes and choices, as in `plan_resize`.
+
+    Returns
+    -------
+    A new model of the same class, dtype, device and mode, with the new config. Every parameter has
+    storage of its own; ties stay ties.
+
+    Raises
+    ------
+    WavescaleError
+        As in `plan_resize`.
+
+    Examples
+    --------
+    >>> from transformers import GPT2Config, GPT2LMHeadModel
+    >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_head=2, n_layer=2, vocab_size=32, n_positions=8))
+    >>> resize(model, hidden_size=32, num_hidden_layers=3).config.n_head
+    4
+    """
+    from wavescale.memory import build_model, model_tensors
+
+    plan = plan_resize(model, **options)
+    tensors = model_tensors(model)
+    where = str(model.device) if device is None else device
+    return build_model(
+        plan, {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where)}, like=model
+    )
