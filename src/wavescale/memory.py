@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 def model_spec(model: PreTrainedModel) -> ModelSpec:
     """A model in memory as a spec; whether it ties embeddings is read off its parameters."""
-    config = model.config.to_dict()
+    config = json.loads(model.config.to_json_string(use_diff=False))
     config["architectures"] = [type(model).__name__]
     spec = read_spec(config)
     if not spec.head_class.ties:

@@ -353,9 +353,15 @@ _CLASSES: dict[str, type] = {
 }
 
 
+# What the JSON of a plan says besides its fields: totals that follow from them.
+_TOTALS = {"TensorPlan": ("nbytes", "flops"), "Plan": ("parameters", "nbytes", "flops")}
+
+
 def _encode(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__, **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
+        kind = type(value).__name__
+        totals = {name: getattr(value, name) for name in _TOTALS.get(kind, ())}
+        return {"kind": kind, **totals, **{f.name: _encode(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if isinstance(value, Mapping):
@@ -371,7 +377,8 @@ def _decode(value: Any) -> Any:
         kind = values.pop("kind")
         if kind == "mapping":
             return values["items"]
-        return _CLASSES[kind](**{name: _decode(item) for name, item in values.items()})
+        totals = _TOTALS.get(kind, ())
+        return _CLASSES[kind](**{name: _decode(item) for name, item in values.items() if name not in totals})
     return value
 
 

@@ -127,8 +127,8 @@ def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str
 def _config(config: Any) -> Mapping[str, Any]:
     if isinstance(config, str | os.PathLike):
         return open_checkpoint(config, weights=False).config
-    if hasattr(config, "to_dict"):
-        found: Mapping[str, Any] = config.to_dict()
+    if hasattr(config, "to_json_string"):
+        found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
         return found
     if isinstance(config, Mapping):
         return config

@@ -160,7 +160,7 @@ def verify(
     spec = read_spec(source.config, plan.architecture)
     models = [_load(checkpoint, plan.architecture, device) for checkpoint in (source, target)]
     tokenizer = _tokenizer(source.path)
-    tokens = None if text is None or tokenizer is None else _tokens(tokenizer, Path(text))
+    tokens = _tokens(tokenizer, Path(text)) if text is not None and tokenizer is not None and _has_loss(spec) else None
     inputs = _probe(spec, tokens)
     with torch.no_grad():
         states = [_run(m, spec, {name: value.to(device) for name, value in inputs.items()}) for m in models]
@@ -168,7 +168,7 @@ def verify(
     dtypes = {tensor.dtype for tensor in plan.tensors} | {dtype for _, dtype in source.tensors.values()}
     tolerance = max(_TOLERANCE[dtype] for dtype in dtypes if dtype in _TOLERANCE)
     losses, count, similarity = None, 0, None
-    if tokens is not None and _has_loss(spec):
+    if tokens is not None:
         windows = tokens[: WINDOWS * WINDOW_TOKENS]
         losses = (_loss(models[0], spec, tokenizer, windows), _loss(models[1], spec, tokenizer, windows))
         count = len(windows)

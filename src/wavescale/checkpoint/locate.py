@@ -11,7 +11,7 @@ from wavescale.errors import CheckpointError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 # What a checkpoint is made of; code is never fetched.
-_CONFIG_FILES = ("config.json", "*.safetensors.index.json")
+_CONFIG_FILES = ("config.json",)
 _ALL_FILES = (
     "*.json",
     "*.safetensors",

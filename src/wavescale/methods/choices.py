@@ -104,5 +104,7 @@ def choose(preset: str = "default", **options: Any) -> Choices:
         if allowed and value not in allowed:
             raise OptionError(f"{name} {value!r} is unknown; use one of {', '.join(map(str, allowed))}.")
     choices = replace(PRESETS[preset], **given)
+    if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or choices.seed < 0:
+        raise OptionError(f"seed {choices.seed!r} is no whole number from 0 on.")
     wavelet_filters(choices.wavelet)
     return choices

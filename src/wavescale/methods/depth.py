@@ -84,8 +84,9 @@ class Insert(DepthMap):
 
     def _place(self, layer: int) -> tuple[int, int]:
         """Which of its source layer's copies a target layer is, and how many there are."""
-        copies = [other for other in range(self.after) if self.origin(other) == self.origin(layer)]
-        return copies.index(layer), len(copies)
+        origin = self.origin(layer)
+        first, behind = (-(-source * self.after // self.before) for source in (origin, origin + 1))
+        return layer - first, behind - first
 
     def express(self, piece: Piece, layer: int) -> Expression:
         origin = self.origin(layer)

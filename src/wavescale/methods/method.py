@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wavescale.architectures.schema import Role, TensorRow
 from wavescale.axes import Axes, parse_axes
-from wavescale.expressions import Expression, Part, Read
+from wavescale.expressions import Expression, Part, Read, Scale
 from wavescale.methods.choices import Choices
 from wavescale.spec import ModelSpec, Stored
 
@@ -70,15 +70,22 @@ class Resizing:
     choices: Choices
 
     def read(self, piece: Piece, layer: int | None) -> Expression:
-        """A tensor of the source, or the part of it that the piece is."""
+        """A tensor of the source, or the part of it that the piece is, as it acts in its layer."""
         stored = self.stored[piece.row.name, layer]
-        whole = Read(stored.name, stored.shape)
+        found: Expression = Read(stored.name, stored.shape)
         axes = parse_axes(piece.row.axes)
-        if axes.fused is None:
-            return whole
-        axis, sizes = axes.axes[axes.fused], self.source.axis_sizes
-        start = sum(axis.part_size(part, sizes) for part in range(piece.index))
-        return Part(whole, axes.fused, start, axis.part_size(piece.index, sizes))
+        if axes.fused is not None:
+            axis, sizes = axes.axes[axes.fused], self.source.axis_sizes
+            start = sum(axis.part_size(part, sizes) for part in range(piece.index))
+            found = Part(found, axes.fused, start, axis.part_size(piece.index, sizes))
+        divisor = self.layer_divisor(piece, layer)
+        return found if divisor == 1 else Scale(found, 1 / divisor)
+
+    def layer_divisor(self, piece: Piece, layer: int | None) -> int:
+        """What the model divides a query by because of its layer's number; 1 almost everywhere."""
+        field = self.source.family.layer_scaled_attention
+        scaled = field and layer is not None and piece.module == "query" and self.source.value(field)
+        return layer + 1 if scaled and layer is not None else 1
 
     def piece_shape(self, piece: Piece) -> tuple[int, ...]:
         """The shape of a piece in the source."""

@@ -92,10 +92,7 @@ class Separable(Method):
                 factor *= tied
             elif piece.row.reads == family.tied_norm and piece.role is Role.LINEAR:
                 factor /= tied  # another head that reads the same norm and is not tied
-        scaled_by_layer = family.layer_scaled_attention and source.value(family.layer_scaled_attention)
-        if scaled_by_layer and layer is not None and piece.module == "query":
-            factor *= (layer + 1) / (self.origin(layer) + 1)
-        return factor
+        return factor * self.resizing.layer_divisor(piece, layer)
 
     def _resize_axis(
         self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
