@@ -16,6 +16,7 @@ from wavescale.expressions import (
     Noise,
     Part,
     Read,
+    Reorder,
     Scale,
     Sum,
 )
@@ -23,6 +24,7 @@ from wavescale.operators import CopyAndPad, Replicate, Resample
 
 SOURCE = {
     "w": torch.arange(24.0, dtype=torch.float64).view(6, 4),
+    "o": torch.tensor([2, 0, 1]),
     "g": torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64),
 }
 W, G = Read("w", (6, 4)), Read("g", (4,))
@@ -32,6 +34,7 @@ CASES: list[tuple[Expression, Any]] = [
     (W, SOURCE["w"]),
     (Part(W, 0, 2, 3), SOURCE["w"][2:5]),
     (Concatenate((W, W), 1), torch.cat([SOURCE["w"], SOURCE["w"]], 1)),
+    (Reorder(W, Read("o", (3,)), "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0, 1]].reshape(6, 4)),
     (Scale(W, -2.0), -2 * SOURCE["w"]),
     (FoldDiagonal(W, G, 1), SOURCE["w"] @ torch.diag(SOURCE["g"])),
     (FoldVector(W, G, 1), SOURCE["w"] @ SOURCE["g"]),

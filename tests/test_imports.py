@@ -12,7 +12,7 @@ PACKAGE = Path(wavescale.__file__).parent
 # From the ground up. A module may import from the rows above its own, and from its own row.
 ORDER = (
     ("errors",),
-    ("axes", "resampling"),
+    ("axes", "resampling", "artifacts"),
     ("architectures",),
     ("spec",),
     ("sizes", "operators"),
@@ -20,7 +20,7 @@ ORDER = (
     ("methods", "target_config"),
     ("plan",),
     ("checkpoint", "execute", "memory", "card", "progress"),
-    ("resizing", "spectrum", "verification"),
+    ("resizing", "analysis", "spectrum", "verification"),
     ("demo",),
     ("cli",),
     ("__main__",),

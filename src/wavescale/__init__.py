@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavescale.analysis import analyse
+    from wavescale.artifacts import Artifacts
     from wavescale.errors import WavescaleError
     from wavescale.plan import Plan
     from wavescale.resampling import resample, resampling_matrix
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Artifacts",
     "Plan",
     "WavescaleError",
+    "analyse",
     "inspect",
     "plan_resize",
     "resample",
@@ -30,8 +34,10 @@ __all__ = [
 # Where each public name lives. They are imported when first used, so that the command line answers
 # `--help` without numpy, torch or transformers.
 _HOME = {
+    "Artifacts": "artifacts",
     "Plan": "plan",
     "WavescaleError": "errors",
+    "analyse": "analysis",
     "inspect": "spectrum",
     "plan_resize": "resizing",
     "resample": "resampling",

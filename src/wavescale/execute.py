@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError
 from wavescale.expressions import Read
 from wavescale.plan import Plan, TensorPlan
@@ -51,11 +52,12 @@ class _Source:
         return tensor
 
     def computable(self, name: str) -> torch.Tensor:
-        """A tensor in a dtype to compute in: float64 as it is, all others in float32."""
+        """A tensor in a dtype to compute in: half types in float32, all others as they are."""
         import torch
 
         tensor = self.raw(name)
-        return tensor if tensor.dtype == torch.float64 else tensor.float()
+        half = tensor.dtype in (torch.float16, torch.bfloat16)
+        return tensor.float() if half else tensor
 
     @staticmethod
     def _check(name: str, tensor: torch.Tensor) -> None:
@@ -70,7 +72,7 @@ class _Source:
 
 
 def execute(
-    plan: Plan, read: Callable[[str], torch.Tensor], device: str = "cpu"
+    plan: Plan, read: Callable[[str], torch.Tensor], device: str = "cpu", artifacts: Artifacts = NOTHING
 ) -> Iterator[tuple[TensorPlan, torch.Tensor]]:
     """Compute the target's tensors, in the plan's order.
 
@@ -82,6 +84,8 @@ def execute(
         Gives a source tensor by its name on disk.
     device
         Where to compute.
+    artifacts
+        Those that the plan was made with.
 
     Yields
     ------
@@ -96,7 +100,8 @@ def execute(
 
     for copy, original in plan.ties:
         _compare(copy, read(copy), original, read(original))
-    source = _Source(plan, read, device)
+    named = artifacts.named()
+    source = _Source(plan, lambda name: named[name] if name in named else read(name), device)
     with torch.no_grad():
         for tensor in plan.tensors:
             dtype = getattr(torch, tensor.dtype)

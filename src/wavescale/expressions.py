@@ -157,6 +157,32 @@ class Apply(Expression):
 
 
 @dataclass(frozen=True)
+class Reorder(Expression):
+    """The units of one named axis in another order; `order` holds int64 positions in the source."""
+
+    of: Expression
+    order: Expression
+    name: str
+    axis: int
+    before: int = 1
+    after: int = 1
+
+    @property
+    def shape(self) -> Shape:
+        return self.of.shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.order)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        x, order = self.of.compute(read), self.order.compute(read)
+        inner = (self.before, len(order), self.after)
+        view = x.reshape(*x.shape[: self.axis], *inner, *x.shape[self.axis + 1 :])
+        return view.index_select(self.axis + 1, order).reshape(x.shape)
+
+
+@dataclass(frozen=True)
 class Scale(Expression):
     """A tensor times a number."""
 
@@ -302,7 +328,7 @@ class Noise(Expression):
 # Every kind of node by name, for plans that are read back from a file.
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
-    for node in (Read, Part, Concatenate, Apply, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise)
+    for node in (Read, Part, Concatenate, Apply, Reorder, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise)
 }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import prod
 from typing import Any
 
+from wavescale.architectures.schema import RESIZABLE
+from wavescale.artifacts import NOTHING, Artifacts, order_name, tensor_name
 from wavescale.axes import check_shape, parse_axes
-from wavescale.errors import CheckpointError
-from wavescale.expressions import NODES, Apply, Concatenate, Constant, Expression, Part, Read, Scale, Sum
+from wavescale.errors import CheckpointError, OptionError
+from wavescale.expressions import NODES, Apply, Concatenate, Constant, Expression, Part, Read, Reorder, Scale, Sum
 from wavescale.methods import Choices, Method, Piece, Resizing, Separable
 from wavescale.operators import CopyAndPad, Operator, Replicate, Resample
 from wavescale.sizes import Decision, SizeRequest, resolve_sizes
@@ -196,6 +198,8 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return " | ".join(describe(part, star) for part in parts)
         case Apply(operator, of, name):
             return f"{describe(of, star)} · {name} {operator.n}→{operator.m}: {operator.describe()}"
+        case Reorder(of, _, name):
+            return f"{describe(of, star)} · {name} reordered"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):
@@ -269,6 +273,7 @@ def make_plan(
     request: SizeRequest,
     choices: Choices,
     dtype: str | None = None,
+    artifacts: Artifacts = NOTHING,
 ) -> Plan:
     """Plan a resize. Pure: no file is opened and no weight is read.
 
@@ -282,6 +287,8 @@ def make_plan(
         What the user wants.
     dtype
         Of the output (`float32`, `bfloat16`, `float16`); without it every tensor keeps its own.
+    artifacts
+        What an analysis found; only its names and shapes are looked at.
 
     Raises
     ------
@@ -292,7 +299,7 @@ def make_plan(
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
     # The layers that lend their per-layer config fields are known once the method is.
-    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices)
+    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, _check_orders(spec, artifacts))
     method = Separable(draft)
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
@@ -303,7 +310,7 @@ def make_plan(
         target=sizes,
         decisions=decisions,
         choices=choices,
-        tensors=tuple(_tensors(draft, method, dtype)),
+        tensors=_replace(tuple(_tensors(draft, method, dtype)), artifacts),
         config=target.config,
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
@@ -333,7 +340,33 @@ def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[
             shape = parse_axes(first.row.axes).shape(resizing.target.axis_sizes)
             if expression.shape != shape:
                 raise AssertionError(f"{first.name}: planned {expression.shape}, expected {shape}")
-            yield TensorPlan(first.name_at(layer), first.row.module, shape, dtype or first.dtype, expression)
+            like = first if layer is None else resizing.stored[first.row.name, method.origin(layer)]
+            yield TensorPlan(first.name_at(layer), first.row.module, shape, dtype or like.dtype, expression)
+
+
+def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str, int | None]]:
+    for (axis, layer), order in artifacts.orders.items():
+        if axis not in RESIZABLE or (layer is not None and layer >= spec.sizes.num_hidden_layers):
+            raise OptionError(f"{order_name(axis, layer)}: the source has no such axis or layer.")
+        if len(order) != spec.axis_sizes[axis]:
+            raise OptionError(
+                f"{order_name(axis, layer)}: orders {len(order)} units, the source has {spec.axis_sizes[axis]}."
+            )
+    return frozenset(artifacts.orders)
+
+
+def _replace(tensors: tuple[TensorPlan, ...], artifacts: Artifacts) -> tuple[TensorPlan, ...]:
+    """Put finished tensors in the place of what the method would make."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    for name, value in artifacts.tensors.items():
+        if shapes.get(name) != tuple(value.shape):
+            raise OptionError(f"artifact {name}: has shape {list(value.shape)}, the target has {shapes.get(name)}.")
+    return tuple(
+        replace(tensor, expression=Read(tensor_name(tensor.name), tensor.shape))
+        if tensor.name in artifacts.tensors
+        else tensor
+        for tensor in tensors
+    )
 
 
 def _whole(stored: Stored, layer: int | None, method: Method) -> Expression:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.card import model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
@@ -48,6 +49,7 @@ def plan_resize(
     seed: int | None = None,
     dtype: str | None = None,
     architecture: str | None = None,
+    artifacts: Artifacts = NOTHING,
 ) -> Plan:
     """Plan a resize without reading a weight.
 
@@ -74,6 +76,8 @@ def plan_resize(
         Of the output: `float32`, `bfloat16` or `float16`; by default as stored.
     architecture
         The class of transformers, for a config that names none.
+    artifacts
+        What `wavescale.analyse` found.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def plan_resize(
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
-    return make_plan(spec, found, request, choices, dtype)
+    return make_plan(spec, found, request, choices, dtype, artifacts)
 
 
 def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str, tuple[tuple[int, ...], str]]]:
@@ -152,6 +156,7 @@ def resize_checkpoint(
     device: str = "cpu",
     overwrite: bool = False,
     architecture: str | None = None,
+    artifacts: Artifacts = NOTHING,
     on_plan: Callable[[Plan], None] | None = None,
     on_tensor: Callable[[TensorPlan], None] | None = None,
     **options: Any,
@@ -172,6 +177,8 @@ def resize_checkpoint(
         Replace an existing checkpoint at `out`.
     architecture
         The class of transformers, for a config that names none.
+    artifacts
+        What `wavescale.analyse` found.
     on_plan, on_tensor
         Called with the plan before the first tensor, and with each tensor's plan when it is written.
     options
@@ -191,7 +198,7 @@ def resize_checkpoint(
     checkpoint = open_checkpoint(model)
     if target.exists() and target.resolve() == checkpoint.path.resolve():
         raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
-    plan = plan_resize(checkpoint.path, architecture=architecture, **options)
+    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, **options)
     check_companions(checkpoint.path, plan)
     writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite)
     _check_device(device)
@@ -201,7 +208,7 @@ def resize_checkpoint(
     if on_plan is not None:
         on_plan(plan)
     with writer:
-        for tensor, value in execute(plan, checkpoint.read, device):
+        for tensor, value in execute(plan, checkpoint.read, device, artifacts):
             writer.write_tensor(tensor.name, value)
             if on_tensor is not None:
                 on_tensor(tensor)
@@ -254,7 +261,9 @@ def _check_device(device: str) -> None:
         raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error
 
 
-def resize(model: PreTrainedModel, *, device: str | None = None, **options: Any) -> PreTrainedModel:
+def resize(
+    model: PreTrainedModel, *, device: str | None = None, artifacts: Artifacts = NOTHING, **options: Any
+) -> PreTrainedModel:
     """Resize a model in memory.
 
     Parameters
@@ -263,6 +272,8 @@ def resize(model: PreTrainedModel, *, device: str | None = None, **options: Any)
         A transformers model of a known family; it is left as it is.
     device
         Where to compute; by default where the model is.
+    artifacts
+        What `wavescale.analyse` found.
     options
         Sizes and choices, as in `plan_resize`.
 
@@ -285,9 +296,8 @@ def resize(model: PreTrainedModel, *, device: str | None = None, **options: Any)
     """
     from wavescale.memory import build_model, model_tensors
 
-    plan = plan_resize(model, **options)
+    plan = plan_resize(model, artifacts=artifacts, **options)
     tensors = model_tensors(model)
     where = str(model.device) if device is None else device
-    return build_model(
-        plan, {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where)}, like=model
-    )
+    made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, artifacts)}
+    return build_model(plan, made, like=model)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from math import prod
 
 from wavescale.architectures.schema import Role, TensorRow
+from wavescale.artifacts import order_name
 from wavescale.axes import Axes, parse_axes
-from wavescale.expressions import Expression, Part, Read, Scale
+from wavescale.expressions import Expression, Part, Read, Reorder, Scale
 from wavescale.methods.choices import Choices
 from wavescale.spec import ModelSpec, Stored
 
@@ -62,12 +64,15 @@ class Resizing:
         The source's tensors by table row name and layer.
     choices
         How to go about it.
+    orders
+        The axes and layers whose units an analysis has put in another order.
     """
 
     source: ModelSpec
     target: ModelSpec
     stored: Mapping[tuple[str, int | None], Stored]
     choices: Choices
+    orders: Set[tuple[str, int | None]] = frozenset()
 
     def read(self, piece: Piece, layer: int | None) -> Expression:
         """A tensor of the source, or the part of it that the piece is, as it acts in its layer."""
@@ -78,8 +83,23 @@ class Resizing:
             axis, sizes = axes.axes[axes.fused], self.source.axis_sizes
             start = sum(axis.part_size(part, sizes) for part in range(piece.index))
             found = Part(found, axes.fused, start, axis.part_size(piece.index, sizes))
+        found = self._reordered(found, piece, layer)
         divisor = self.layer_divisor(piece, layer)
         return found if divisor == 1 else Scale(found, 1 / divisor)
+
+    def _reordered(self, expression: Expression, piece: Piece, layer: int | None) -> Expression:
+        sizes = self.source.axis_sizes
+        for position, axis in enumerate(piece.axes.axes):
+            names = axis.parts[0]
+            for index, name in enumerate(names):
+                at = next((at for at in (layer, None) if (name, at) in self.orders), -1)
+                if at == -1:
+                    continue
+                order = Read(order_name(name, at), (sizes[name],))
+                before = prod(sizes[other] for other in names[:index])
+                after = prod(sizes[other] for other in names[index + 1 :])
+                expression = Reorder(expression, order, name, position, before, after)
+        return expression
 
     def layer_divisor(self, piece: Piece, layer: int | None) -> int:
         """What the model divides a query by because of its layer's number; 1 almost everywhere."""
