@@ -37,7 +37,9 @@ def main() -> None:
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "wavescale --help": [*wavescale, "--help"],
-            "plan 70B, width x 2, depth x 1.5": [*wavescale, "plan", str(config), "--scale-width", "2", "--layers", "120"],
+            "plan 70B, width x 2, depth x 1.5": [
+                *wavescale, "plan", str(config), "--scale-width", "2", "--layers", "120",
+            ],
             "plan 70B, paper, coif3, x 2": [
                 *wavescale, "plan", str(config), "--preset", "paper", "--wavelet", "coif3", "--scale-width", "2",
                 "--scale-depth", "2",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,7 +79,7 @@ def test_finished_tensors_arrive_as_they_are_in_memory_and_on_disk(tmp_path: Pat
         ({"orders": {("intermediate", 0): torch.zeros(24, dtype=torch.int64)}}, "no permutation"),
     ],
 )
-def test_artifacts_that_do_not_fit_are_refused(artifacts: dict[str, object], words: str) -> None:
+def test_artifacts_that_do_not_fit_are_refused(artifacts: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         wavescale.plan_resize(make(LLAMA), hidden_size=32, artifacts=Artifacts(**artifacts))
 

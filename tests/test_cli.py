@@ -11,16 +11,16 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from tiny import Case, make
 
 import wavescale
+from tiny import Case, make
 from wavescale.cli import run
 from wavescale.plan import Plan
 
 COMMANDS = ("resize", "plan", "inspect", "verify", "demo")
 BERT = Case("bert", "BertModel")
 # Sizes that a third goes into: 3 layers, width 24, 6 heads, 36 units.
-THIRDS = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 6, "intermediate_size": 36}
+THIRDS: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 6, "intermediate_size": 36}
 SCRIPT = [str(Path(sys.executable).parent / "wavescale")]
 MODULE = [sys.executable, "-m", "wavescale"]
 
@@ -126,13 +126,13 @@ def test_the_help_of_the_module_names_itself_and_is_else_that_of_the_console_scr
 
 # Options of a resize that cannot be done, and words that its message must have.
 REFUSED: dict[str, tuple[list[str], list[str]]] = {
-    "size that is no number": (["--hidden-size", "wide"], ["--hidden-size", "wide"]),
+    "size that is no number": (["--hidden-size", "wide"], ["--hidden-size", "integer"]),
     "size of zero": (["--layers", "0"], ["--layers", "0", "positive"]),
     "negative size": (["--hidden-size", "-8"], ["--hidden-size", "-8", "positive"]),
     "size that heads do not divide": (["--hidden-size", "26"], ["26", "24", "28", "--heads"]),
     "heads that do not divide": (["--heads", "5"], ["24", "5", "4", "6"]),
     "key-value heads of its own": (["--kv-heads", "2"], ["--kv-heads", "bert"]),
-    "scale that fits nothing": (["--scale-width", "1/7"], ["1/7", "24", "1/6"]),
+    "scale that fits nothing": (["--scale-width", "1/7"], ["scale_width", "24", "1/6"]),
     "scale that is no number": (["--scale-width", "much"], ["scale_width", "much", "2/3"]),
     "scale of zero": (["--scale-depth", "0"], ["scale_depth", "0"]),
     "division by zero": (["--scale-depth", "1/0"], ["scale_depth", "1/0"]),
@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "unknown depth": (["--depth", "stretch"], ["stretch", "insert", "signal", "stack"]),
     "unknown gain": (["--gain", "loud"], ["loud", "role", "orthonormal"]),
     "unknown dtype": (["--dtype", "int4"], ["int4", "bfloat16"]),
-    "seed that is no number": (["--seed", "lucky"], ["--seed", "lucky"]),
+    "seed that is no number": (["--seed", "lucky"], ["--seed", "integer"]),
     "unknown device": (["--device", "abacus"], ["abacus", "cpu"]),
     "shards of no size": (["--max-shard-size", "large"], ["large", "5GB"]),
     "copies that shrink": (["--scale-width", "2/3", "--width", "replicate"], ["replicate", "signal"]),
@@ -393,8 +393,9 @@ def test_sizes_are_taken_from_another_model(spelling: str, folder: Path) -> None
 
 def test_options_reach_the_plan(folder: Path) -> None:
     options = ["--preset", "paper", "--width", "signal", "--depth", "stack", "--wavelet", "db2", "--gain", "role",
-               "--seed", "5", "--dtype", "bfloat16", "--heads", "12", "--hidden-size", "48", "--intermediate-size", "50",
-               "--layers", "6", "--architecture", "BertModel", "--max-shard-size", "10KB"]  # fmt: skip
+               "--seed", "5", "--dtype", "bfloat16", "--heads", "12", "--hidden-size", "48",
+               "--intermediate-size", "50", "--layers", "6", "--architecture", "BertModel",
+               "--max-shard-size", "10KB"]  # fmt: skip
     assert run(["resize", "model", "out", "-q", *options]) == 0
     plan = Plan.from_json((folder / "out" / "wavescale.json").read_text())
     choices = plan.choices

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 from transformers import AutoModel
 
 from wavescale.demo import demo
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_the_demo_grows_and_shrinks_a_real_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

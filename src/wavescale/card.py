@@ -57,7 +57,7 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         "",
         f"# {plan.architecture}, resized from {source}",
         "",
-        f"Made by [wavescale](https://arxiv.org/abs/2603.07506) from `{source}` without training. {state}",
+        f"Made by wavescale from `{source}` without training. {state}",
         "",
         "| size | source | this model | why |",
         "|---|---|---|---|",

@@ -71,7 +71,9 @@ Gain = Annotated[str | None, typer.Option("--gain", help="role or orthonormal.",
 Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", help="float32, bfloat16 or float16; by default as stored.", rich_help_panel=_RUNNING),
+    typer.Option(
+        "--dtype", help="float64, float32, bfloat16 or float16; by default as stored.", rich_help_panel=_RUNNING
+    ),
 ]
 Architecture = Annotated[
     str | None,
@@ -141,7 +143,7 @@ def resize_command(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write a model of another size that starts from what MODEL knows."""
+    """Write MODEL in another size."""
     options = _sizing(locals())
     from wavescale.plan import Plan, TensorPlan
     from wavescale.progress import tensor_progress
@@ -191,7 +193,7 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say what would happen, tensor by tensor, without reading a weight."""
+    """Say what would happen, tensor by tensor."""
     options = _sizing(locals())
     from wavescale.resizing import plan_resize
 
@@ -216,7 +218,7 @@ def inspect_command(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw it as well.")] = None,
     architecture: Architecture = None,
 ) -> None:
-    """Show the share of energy per octave, axis and module."""
+    """Show where the weights keep their energy."""
     from wavescale.spectrum import inspect
 
     spectrum = inspect(model, wavelet, architecture)
@@ -235,7 +237,7 @@ def verify_command(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Compare a resized model with its source: how far the outputs differ, and where first."""
+    """Compare a resized model with its source."""
     from wavescale.verification import verify
 
     typer.echo(str(verify(model, out, text, device)))
@@ -245,7 +247,7 @@ def verify_command(
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the two models.")] = Path("wavescale-demo"),
 ) -> None:
-    """Grow and shrink a real BERT that comes with the package extra `demo`, and verify both."""
+    """Grow and shrink a real BERT, and verify both."""
     from wavescale.demo import demo
 
     demo(out)

@@ -42,7 +42,7 @@ def demo(out: Path) -> None:
     console.print("MiniLM (BERT, 6 layers × 384), a sentence encoder: [bold]the plan for growing it[/bold]\n")
     plan = plan_resize(source, **_MODELS[0][1])
     for line in plan.lines(tensors=False):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print()
     out.mkdir(exist_ok=True)
     table = Table("model", "layers × width", "parameters", "seconds", "similarity change", "rank correlation")
@@ -59,7 +59,7 @@ def demo(out: Path) -> None:
         )
     console.print(table)
     for verdict in verdicts:
-        console.print(verdict, highlight=False)
+        console.print(verdict, highlight=False, soft_wrap=True)
     console.print(
         f"\nSimilarity change: the largest change of a cosine between two of 16 sentences.\n"
         f"The grown model is exact and has room to learn; the shrunk one is a start that needs training.\n\n"
@@ -68,6 +68,7 @@ def demo(out: Path) -> None:
         f"  wavescale plan {out}/grown --scale-width 1.5                     any other size\n"
         f"  wavescale resize YOUR_MODEL OUT --hidden-size N --layers L        your own model",
         highlight=False,
+        soft_wrap=True,
     )
 
 

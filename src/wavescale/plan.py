@@ -12,7 +12,20 @@ from wavescale.architectures.schema import RESIZABLE
 from wavescale.artifacts import NOTHING, Artifacts, order_name, tensor_name
 from wavescale.axes import check_shape, parse_axes
 from wavescale.errors import CheckpointError, OptionError
-from wavescale.expressions import NODES, Apply, Concatenate, Constant, Expression, Part, Read, Reorder, Scale, Sum
+from wavescale.expressions import (
+    NODES,
+    Apply,
+    Concatenate,
+    Constant,
+    Expression,
+    FoldDiagonal,
+    FoldVector,
+    Part,
+    Read,
+    Reorder,
+    Scale,
+    Sum,
+)
 from wavescale.methods import Choices, Method, Piece, Resizing, Separable
 from wavescale.operators import CopyAndPad, Operator, Replicate, Resample
 from wavescale.sizes import Decision, SizeRequest, resolve_sizes
@@ -147,7 +160,7 @@ class Plan:
             lines += ["tensors", *(f"  {line}" for line in self.tensor_lines(every)), ""]
         lines += [
             f"parameters  {self.source_parameters:,} → {self.parameters:,}",
-            f"output      {self.nbytes / 1e9:.3f} GB, {self.flops / 1e9:.3f} GFLOP to compute",
+            f"output      {decimal(self.nbytes)}B, {decimal(self.flops)}FLOP to compute",
             f"function    {'kept' if self.keeps_function else 'not kept'}",
         ]
         lines += [f"note        {remark}" for remark in self.remarks]
@@ -166,6 +179,21 @@ class Plan:
             shown = name.replace("*", _ranges(numbered), 1) if numbered else name
             lines.append(f"{shown}  {shape} {dtype}  {text}")
         return lines
+
+
+def decimal(number: float) -> str:
+    """A number with three digits and a decimal prefix.
+
+    Examples
+    --------
+    >>> decimal(109_482_240), decimal(512)
+    ('109 M', '512 ')
+    """
+    prefixes = ["", "k", "M", "G", "T", "P"]
+    while abs(number) >= 999.5 and len(prefixes) > 1:
+        number /= 1000
+        prefixes.pop(0)
+    return f"{number:.3g} {prefixes[0]}"
 
 
 def _split_layer(name: str) -> tuple[str, int | None]:
@@ -205,6 +233,10 @@ def describe(expression: Expression, star: str | None = None) -> str:
         case Sum(terms):
             shown = [describe(term, star) for term in terms[:4]]
             return f"({' + '.join(shown)}{f' + {len(terms) - 4} more' if len(terms) > 4 else ''})"
+        case FoldDiagonal(of, diagonal):
+            return f"{describe(of, star)}·diag({describe(diagonal, star)})"
+        case FoldVector(of, vector):
+            return f"{describe(of, star)}·{describe(vector, star)}"
         case Constant(value):
             return f"constant {value:g}"
         case _:
@@ -286,7 +318,7 @@ def make_plan(
     request, choices
         What the user wants.
     dtype
-        Of the output (`float32`, `bfloat16`, `float16`); without it every tensor keeps its own.
+        Of the output (`float64`, `float32`, `bfloat16`, `float16`); without it every tensor keeps its own.
     artifacts
         What an analysis found; only its names and shapes are looked at.
 

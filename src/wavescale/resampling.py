@@ -122,7 +122,7 @@ def wavelet_filters(name: str, dual: bool = False) -> pywt.Wavelet:
     if name not in pywt.wavelist(kind="discrete"):
         raise OptionError(
             f"wavelet {name!r} is not a discrete wavelet of PyWavelets; "
-            "try haar, db2, sym4, coif3, bior4.4 (all: python -m pywt or pywt.wavelist(kind='discrete'))"
+            "try haar, db2, sym4, coif3 or bior4.4; all are in pywt.wavelist(kind='discrete')."
         )
     wavelet = pywt.Wavelet(name)
     if dual:

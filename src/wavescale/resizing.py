@@ -73,7 +73,7 @@ def plan_resize(
     seed
         Of seeded noise.
     dtype
-        Of the output: `float32`, `bfloat16` or `float16`; by default as stored.
+        Of the output: `float64`, `float32`, `bfloat16` or `float16`; by default as stored.
     architecture
         The class of transformers, for a config that names none.
     artifacts
@@ -215,26 +215,31 @@ def resize_checkpoint(
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
-        writer.write_text("README.md", _card(str(model), target, plan, checkpoint, architecture, options))
+        writer.write_text(
+            "README.md",
+            _card(str(model), target, plan, checkpoint, artifacts, {**options, "architecture": architecture}),
+        )
     return plan
 
 
 def _card(
-    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, architecture: str | None, options: Mapping[str, Any]
+    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, artifacts: Artifacts, given: Mapping[str, Any]
 ) -> str:
     name = source_name(model, checkpoint.path)
-    given = {**options, "architecture": architecture}
     flags = [
         f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(str(value))}"
         for key, value in given.items()
-        if value is not None and not isinstance(value, Mapping)
+        if value not in (None, _DEFAULTS.get(key)) and not isinstance(value, Mapping)
     ]
     command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
+    if artifacts != NOTHING:
+        command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
     card = checkpoint.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return model_card(plan, name, command, checkpoint.fingerprint(), text)
 
 
+_DEFAULTS = {"preset": "default", "seed": 0}
 _FLAGS = {"num_hidden_layers": "--layers", "num_attention_heads": "--heads", "num_key_value_heads": "--kv-heads"}
 
 

@@ -130,7 +130,7 @@ def resolve_sizes(spec: ModelSpec, request: SizeRequest) -> tuple[Sizes, tuple[D
             target, reason = source, "stays"
         found[rule.name] = target
         decisions.append(Decision(rule.name, source, target, reason))
-    sizes = _complete(spec, found)
+    sizes = _complete(spec, found, decisions)
     return sizes, tuple(decisions), remarks
 
 
@@ -177,14 +177,16 @@ def _number(value: Fraction) -> str:
     return str(value) if value.denominator == 1 else f"{float(value):g}"
 
 
-def _complete(spec: ModelSpec, found: Mapping[str, int]) -> Sizes:
+def _complete(spec: ModelSpec, found: Mapping[str, int], decisions: list[Decision]) -> Sizes:
     """Check the five sizes against each other and the family; fill in what they imply."""
     family, source = spec.family, spec.sizes
     hidden, heads, kv_heads = found["hidden_size"], found["num_attention_heads"], found["num_key_value_heads"]
     if heads % kv_heads:
+        why = next((decision.reason for decision in decisions if decision.name == "num_key_value_heads"), "")
+        because = f" (which {why})" if why.startswith("follows") else ""
         valid = sorted((n for n in range(1, heads + 1) if heads % n == 0), key=lambda n: (abs(n - kv_heads), n))[:2]
         raise SizeError(
-            f"num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}. Nearest "
+            f"num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}{because}. Nearest "
             f"num_key_value_heads that fit: {' or '.join(map(str, sorted(valid)))} (--kv-heads)."
         )
     head_dim = source.head_dim

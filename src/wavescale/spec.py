@@ -224,6 +224,11 @@ def read_spec(config: Mapping[str, Any], architecture: str | None = None) -> Mod
     else:
         family, class_name = _named(config)
     spec = ModelSpec(family, class_name, config, tied=False)
+    if config.get("quantization_config"):
+        raise CheckpointError(
+            "config.json has a quantization_config: quantized weights cannot be resized. Dequantize the model first "
+            "(model.dequantize(), then save_pretrained), or take the quantization_config out if the weights are plain."
+        )
     for field in family.unsupported:
         if spec.value(field):
             raise CheckpointError(f"config.json: {field} is true; wavescale does not resize {family.name} with it.")

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import Case, make
 
 import wavescale
+from tiny import Case, make
 from wavescale.errors import CheckpointError
 
 BERT = Case("bert", "BertModel")
 # Line ends, a byte order mark and bytes that are no UTF-8 show whether a file was copied or written anew.
-RAW = b"\xef\xbb\xbf{\r\n\t\"a\": 1.0}\r\n\x00\xff\xfe trailing  \n\n"
+RAW = b'\xef\xbb\xbf{\r\n\t"a": 1.0}\r\n\x00\xff\xfe trailing  \n\n'
 
 KEPT = (
     "tokenizer.json",
@@ -84,7 +84,7 @@ def put_json(folder: Path, name: str, content: Any) -> None:
     put(folder, name, json.dumps(content).encode())
 
 
-def resized(source: Path, **sizes: int) -> Path:
+def resized(source: Path, **sizes: Any) -> Path:
     out = source.parent / "out"
     wavescale.resize_checkpoint(source, out, **(sizes or {"hidden_size": 32}))
     return out

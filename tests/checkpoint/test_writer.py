@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import MAIN_CASES, Case, make, outputs
 
 import wavescale
+from tiny import MAIN_CASES, Case, make, outputs
 from wavescale.checkpoint import CheckpointWriter
 from wavescale.errors import CheckpointError, FaultError, OptionError, OutputError
 from wavescale.expressions import Constant
@@ -150,11 +150,15 @@ def test_a_shard_size_that_is_none_is_refused(size: int | str, source: Path, tmp
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError, SystemExit], ids=lambda e: e.__name__)
 @pytest.mark.parametrize("at", [0, 5])
 def test_an_exception_on_the_way_leaves_nothing(error: type[BaseException], at: int, tmp_path: Path) -> None:
-    with pytest.raises(error), CheckpointWriter(tmp_path / "out", planned(VALUES), 40) as writer:
-        assert len(list(tmp_path.iterdir())) == 1
-        for name in list(VALUES)[:at]:
-            writer.write_tensor(name, VALUES[name])
-        raise error
+    def write_some() -> None:
+        with CheckpointWriter(tmp_path / "out", planned(VALUES), 40) as writer:
+            assert len(list(tmp_path.iterdir())) == 1
+            for name in list(VALUES)[:at]:
+                writer.write_tensor(name, VALUES[name])
+            raise error
+
+    with pytest.raises(error):
+        write_some()
     assert contents(tmp_path) == {}
 
 
@@ -164,7 +168,7 @@ def test_a_source_that_turns_out_damaged_on_the_way_leaves_nothing(source: Path,
     values[last].view(-1)[0] = float("nan")
     save_file(values, source / "model.safetensors", {"format": "pt"})
     before = contents(tmp_path)
-    written = []
+    written: list[TensorPlan] = []
     with pytest.raises(CheckpointError, match="NaN"):
         wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, on_tensor=written.append)
     assert written
@@ -215,9 +219,7 @@ def test_a_disk_that_takes_no_more_is_a_fault_that_leaves_nothing(
         limit_files(limit)
     try:
         with pytest.raises(FaultError, match="File too large"):
-            wavescale.resize_checkpoint(
-                source, tmp_path / "out", hidden_size=32, max_shard_size=shard, on_tensor=fill
-            )
+            wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, max_shard_size=shard, on_tensor=fill)
     finally:
         limit_files(unlimited)
     assert bool(written) == (when == "on the way")
@@ -238,7 +240,7 @@ def test_an_output_that_exists_is_left_as_it_is(
 ) -> None:
     make_output(tmp_path / "out")
     before = contents(tmp_path)
-    with pytest.raises(OutputError, match="exists already.*--overwrite") as caught:
+    with pytest.raises(OutputError, match=r"exists already.*--overwrite") as caught:
         wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
     assert str(tmp_path / "out") in str(caught.value)
     assert contents(tmp_path) == before
@@ -336,7 +338,7 @@ def test_a_parent_that_is_no_folder_is_named(parent: str, source: Path, tmp_path
 
 
 def free_space(nbytes: int) -> Callable[[Any], Any]:
-    return lambda _: shutil._ntuple_diskusage(10**12, 10**12 - nbytes, nbytes)  # type: ignore[attr-defined]
+    return lambda _: shutil._ntuple_diskusage(10**12, 10**12 - nbytes, nbytes)
 
 
 def test_too_little_room_is_refused_before_anything_is_written(

@@ -98,7 +98,7 @@ def test_post_ln_between_multiples_is_said_to_be_close_only(case: Case) -> None:
 @pytest.mark.parametrize("gain", ["role", "orthonormal"])
 def test_there_and_back_with_haar_gives_the_source(case: Case, gain: str) -> None:
     model = make(case)
-    signal = {"depth": "signal", "gain": gain}
+    signal: dict[str, Any] = {"depth": "signal", "gain": gain}
     there = wavescale.resize(model, scale_width=2, scale_depth=2, **signal)
     back = wavescale.resize(there, scale_width=0.5, scale_depth=0.5, **signal)
     assert difference(model, back) < EXACT

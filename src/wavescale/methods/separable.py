@@ -149,11 +149,13 @@ class Separable(Method):
                 f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
                 f"at {hidden.m} it comes close (verify says how close)"
             )
+        if source.sizes == target.sizes and not self.resizing.orders:
+            remarks.append("nothing changes: give a size, such as --hidden-size or --scale-width")
         shrinks = [name for name, n in source.sizes.axes.items() if target.sizes.axes[name] < n]
         if target.sizes.num_hidden_layers < source.sizes.num_hidden_layers:
             shrinks.append("layers")
         if shrinks:
-            remarks.append(f"a start, not a finished model: {', '.join(shrinks)} shrink, so train it before use")
+            remarks.append(f"a start, not a finished model (smaller: {', '.join(shrinks)}): train it before use")
         uses_wavelet = isinstance(self.depth, Signal) or any(isinstance(axis, SignalMap) for axis in self.maps.values())
         if choices.wavelet != "haar" and not uses_wavelet:
             remarks.append(

@@ -121,5 +121,6 @@ class CopyAndPad(Operator):
 
     def describe(self) -> str:
         copies, rest = divmod(self.m, self.n)
+        words = "1 copy" if copies == 1 else f"{copies} copies"
         pad = f" and {rest} of {self.padding} padding" if rest else ""
-        return f"{copies} copies{pad}{self.gain_text}"
+        return f"{words}{pad}{self.gain_text}"
