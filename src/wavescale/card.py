@@ -81,4 +81,4 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
 
 def source_name(model: str, folder: Path) -> str:
     """How to name the source in a card: the hub id, or the folder's own name without its path."""
-    return model if not Path(model).exists() else folder.resolve().name
+    return model if not Path(model).expanduser().exists() else folder.resolve().name

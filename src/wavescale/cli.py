@@ -243,7 +243,7 @@ def verify_command(
     typer.echo(str(verify(model, out, text, device)))
 
 
-@app.command("demo")
+@app.command("demo", epilog="Example:  wavescale demo --out somewhere")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the two models.")] = Path("wavescale-demo"),
 ) -> None:

@@ -252,7 +252,8 @@ class FoldVector(Expression):
 
     def compute(self, read: Reader) -> torch.Tensor:
         weight, vector = self.of.compute(read), self.vector.compute(read)
-        return weight.movedim(self.axis, -1) @ vector
+        # Copies are aligned, which tensors in a mapped file are not: BLAS rounds differently by alignment.
+        return weight.movedim(self.axis, -1).clone() @ vector.clone()
 
 
 @dataclass(frozen=True)

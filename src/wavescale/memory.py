@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from wavescale.errors import CheckpointError, SizeError
@@ -74,9 +75,11 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     """
     config = target_config(plan)
     config._attn_implementation = like.config._attn_implementation
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else like.dtype
     with quiet_loading():
         model, info = type(like).from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=like.dtype, output_loading_info=True
+            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
@@ -84,7 +87,7 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
                 f"{type(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
             )
     if like.can_generate() and like.generation_config is not None:
-        model.generation_config = like.generation_config
+        model.generation_config = deepcopy(like.generation_config)
     return model.to(like.device).train(like.training)
 
 

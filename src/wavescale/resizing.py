@@ -117,7 +117,7 @@ def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str
     if isinstance(model, str | os.PathLike):
         checkpoint = open_checkpoint(model, weights=False)
         spec = read_spec(checkpoint.config, architecture)
-        return spec, checkpoint.tensors if checkpoint.has_weights else expected_tensors(spec)
+        return spec, checkpoint.tensors if checkpoint.complete else expected_tensors(spec)
     if hasattr(model, "state_dict"):
         from wavescale.memory import model_spec, model_tensors
 
@@ -143,8 +143,9 @@ def _fraction(name: str, value: float | Fraction | str | None) -> Fraction | Non
     if value is None:
         return None
     try:
-        return Fraction(str(value))
-    except (ValueError, ZeroDivisionError) as error:
+        # Through float, so that an exponent of millions is infinite rather than a number that fills memory.
+        return Fraction(float(value)) if "e" in str(value).lower() else Fraction(str(value))
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise OptionError(f"{name} {value!r} is no number; give for example 1.5 or 2/3.") from error
 
 
@@ -196,6 +197,8 @@ def resize_checkpoint(
     target = Path(out)
     shard_bytes = _bytes(max_shard_size)
     checkpoint = open_checkpoint(model)
+    if overwrite and target.resolve() in checkpoint.path.resolve().parents:
+        raise OutputError(f"{out}: holds the source, so it is not replaced. Choose another folder.")
     if target.exists() and target.resolve() == checkpoint.path.resolve():
         raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
     plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, **options)
@@ -227,7 +230,7 @@ def _card(
 ) -> str:
     name = source_name(model, checkpoint.path)
     flags = [
-        f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(str(value))}"
+        f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
         for key, value in given.items()
         if value not in (None, _DEFAULTS.get(key)) and not isinstance(value, Mapping)
     ]
@@ -237,6 +240,14 @@ def _card(
     card = checkpoint.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return model_card(plan, name, command, checkpoint.fingerprint(), text)
+
+
+def _shown(option: str, value: object) -> str:
+    """An option's value without the path that it may be."""
+    path = Path(str(value)).expanduser()
+    if option != "like" or not path.exists():
+        return str(value)
+    return (path.parent if path.is_file() else path).resolve().name
 
 
 _DEFAULTS = {"preset": "default", "seed": 0}

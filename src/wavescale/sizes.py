@@ -50,6 +50,10 @@ SIZE_TABLE = (
 )
 
 
+# Far beyond any model there is: a slip of the keyboard should not fill the disk or the screen.
+LARGEST = {"width": 2**22, "depth": 2**13}
+
+
 @dataclass(frozen=True)
 class Decision:
     """One size, before and after, and the reason."""
@@ -128,6 +132,8 @@ def resolve_sizes(spec: ModelSpec, request: SizeRequest) -> tuple[Sizes, tuple[D
             reason = f"follows {rule.follows} at {rule.keeps}"
         else:
             target, reason = source, "stays"
+        if target > LARGEST[rule.scale]:
+            raise SizeError(f"{rule.name} would be {target}; wavescale goes up to {LARGEST[rule.scale]}.")
         found[rule.name] = target
         decisions.append(Decision(rule.name, source, target, reason))
     sizes = _complete(spec, found, decisions)

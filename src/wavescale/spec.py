@@ -103,6 +103,7 @@ class ModelSpec:
                     "Correct the config."
                 )
             head_dim = hidden // heads
+        head_dim = _positive("head_dim", head_dim)
         if heads % kv_heads:
             raise CheckpointError(f"config.json: {heads} heads are no multiple of {kv_heads} key-value heads.")
         intermediate = self.value(self.family.fields["intermediate_size"])
@@ -119,12 +120,7 @@ class ModelSpec:
 
     def _size(self, name: str) -> int:
         field = self.family.fields[name]
-        found = self.value(field)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-            raise CheckpointError(
-                f"config.json: {field} is {found!r}, expected a positive integer. Correct the config."
-            )
-        return found
+        return _positive(field, self.value(field))
 
     @cached_property
     def axis_sizes(self) -> dict[str, int]:
@@ -138,15 +134,16 @@ class ModelSpec:
                 return size
             case Field("num_labels"):
                 labels = self.config.get("id2label")
-                return len(labels) if labels else int(self.config.get("num_labels") or 2)
+                return len(labels) if labels else _positive("num_labels", self.config.get("num_labels") or 2)
             case Field(name):
                 found = self.value(name)
-                return int(found[0] if isinstance(found, list | tuple) else found)
+                return _positive(name, found[0] if isinstance(found, list | tuple) and found else found)
             case Patches(extra):
-                image, patch = _pair(self.value("image_size")), _pair(self.value("patch_size"))
+                image, patch = (_pair(name, self.value(name)) for name in ("image_size", "patch_size"))
                 return (image[0] // patch[0]) * (image[1] // patch[1]) + extra
             case Pixels():
-                return int(self.value("encoder_stride")) ** 2 * int(self.value("num_channels"))
+                stride, channels = (_positive(name, self.value(name)) for name in ("encoder_stride", "num_channels"))
+                return stride**2 * channels
 
     def has(self, row: TensorRow) -> bool:
         """Whether the config asks for this tensor."""
@@ -183,8 +180,15 @@ class ModelSpec:
         return str(found).removeprefix("torch.")
 
 
-def _pair(value: int | list[int] | tuple[int, ...]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _positive(field: str, found: Any) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise CheckpointError(f"config.json: {field} is {found!r}, expected a positive integer. Correct the config.")
+    return found
+
+
+def _pair(field: str, value: Any) -> tuple[int, int]:
+    pair = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    return _positive(field, pair[0]), _positive(field, pair[1])
 
 
 def read_spec(config: Mapping[str, Any], architecture: str | None = None) -> ModelSpec:
@@ -243,14 +247,14 @@ def _named(config: Mapping[str, Any]) -> tuple[Family, str]:
             "config.json has no model_type. Say which class of transformers the weights belong to, "
             "for example --architecture BertForMaskedLM (in Python: architecture='BertForMaskedLM')."
         )
-    family = FAMILIES.get(model_type)
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise UnknownArchitectureError(
             f"model_type {model_type!r} is not known. Known families: {', '.join(FAMILIES)}. "
             "A family is one table; CONTRIBUTING.md shows how to add it."
         )
     named = (config.get("architectures") or [family.default_class])[0]
-    if named not in family.classes:
+    if not isinstance(named, str) or named not in family.classes:
         raise UnknownArchitectureError(
             f"{family.name} class {named!r} is not known. Known: {', '.join(family.classes)}. "
             "Name one with --architecture if the weights fit it."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from wavescale.errors import CheckpointError
 from wavescale.spec import ModelSpec, Sizes
 
 
@@ -53,6 +54,10 @@ def _per_layer(spec: ModelSpec, field: str) -> list[Any] | None:
     """A field with one entry per layer; sliding windows from `max_window_layers` on are written out."""
     found = spec.config.get(field)
     if found is not None:
+        if not isinstance(found, list | tuple) or len(found) != spec.sizes.num_hidden_layers:
+            raise CheckpointError(
+                f"config.json: {field} is {found!r}, expected {spec.sizes.num_hidden_layers} entries, one a layer."
+            )
         return list(found)
     if field == "layer_types" and spec.value("use_sliding_window") and spec.config.get("sliding_window") is not None:
         first = spec.value("max_window_layers")

@@ -61,12 +61,14 @@ def locate(model: str | os.PathLike[str], weights: bool = True) -> Path:
 
 def _fetch(model: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         folder = Path(snapshot_download(model, allow_patterns=list(_ALL_FILES if weights else _CONFIG_FILES)))
         if weights and not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(model, allow_patterns=[*_ALL_FILES, "pytorch_model*.bin"]))
+    except HFValidationError as error:
+        raise CheckpointError(f"{model}: no such local folder, and no name that the hub could have: {error}") from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise CheckpointError(
             f"{model}: no such local folder, and the hub cannot be reached to look for a model of that name. "

@@ -66,6 +66,13 @@ class Checkpoint:
         self.config = read_config(path / "config.json" if path.is_dir() else path)
 
     @property
+    def complete(self) -> bool:
+        """Whether every weight file is there; the hub's index comes without them when only a plan is wanted."""
+        if self.path.is_file() or not (any(self.path.glob("*.safetensors")) or any(self.path.glob("*.bin"))):
+            return False
+        return self.has_weights
+
+    @property
     def has_weights(self) -> bool:
         """Whether there are weights beside the config."""
         return self.path.is_dir() and bool(self.files)
@@ -87,7 +94,7 @@ class Checkpoint:
         ):
             if (self.path / index).is_file():
                 names = read_config(self.path / index).get("weight_map")
-                if not isinstance(names, dict):
+                if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
                     raise CheckpointError(f"{self.path / index}: has no weight_map. Download the index again.")
                 files = tuple(self.path / str(name) for name in sorted(set(names.values())))
                 for file in files:
@@ -197,12 +204,15 @@ class _PickledTensors:
             loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file) or None)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"{file}: cannot be loaded as plain tensors ({str(error).splitlines()[0]}). It is cut short, or holds "
-                "more than weights; wavescale never runs code from a checkpoint. Convert it to safetensors."
+                f"{file}: cannot be loaded as plain tensors ({(str(error) or type(error).__name__).splitlines()[0]}). "
+                "It is cut short, or holds more than weights; wavescale never runs code from a checkpoint. "
+                "Convert it to safetensors."
             ) from error
         if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
             loaded = loaded["state_dict"]
-        if not isinstance(loaded, Mapping) or not all(isinstance(t, torch.Tensor) for t in loaded.values()):
+        if not isinstance(loaded, Mapping) or not all(
+            isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in loaded.items()
+        ):
             raise CheckpointError(f"{file}: holds something else than named tensors. Save the model's state_dict.")
         self.tensors: dict[str, torch.Tensor] = dict(loaded)
 

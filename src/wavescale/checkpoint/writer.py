@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
-from wavescale.checkpoint.reader import SAFETENSORS_DTYPES
-from wavescale.errors import FaultError, OutputError
+from wavescale.checkpoint.reader import SAFETENSORS_DTYPES, read_config
+from wavescale.errors import CheckpointError, FaultError, OutputError
 from wavescale.plan import TensorPlan
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ class CheckpointWriter:
     """
 
     def __init__(self, out: Path, tensors: Sequence[TensorPlan], max_shard_size: int, overwrite: bool = False) -> None:
-        self.out = out
+        self.out = Path(os.path.realpath(out))
         self.overwrite = overwrite
         self.shards = split_shards(tensors, max_shard_size)
         if out.exists() and not overwrite:
             raise OutputError(f"{out}: exists already. Choose another folder, or replace it with --overwrite.")
-        if out.exists() and not (out.is_dir() and ((out / "config.json").is_file() or not any(out.iterdir()))):
+        if out.exists() and not _replaceable(out):
             raise OutputError(f"{out}: is not a checkpoint folder, so it is not replaced. Choose another folder.")
         parent = out.absolute().parent
         if not parent.is_dir():
@@ -116,11 +116,22 @@ class CheckpointWriter:
         self._streams: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> CheckpointWriter:
-        parent = self.out.absolute().parent
+        parent = self.out.parent
         try:
             self.folder = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.", suffix=".partial", dir=parent))
         except OSError as error:
             raise OutputError(f"{parent}: cannot write there: {error.strerror}.") from error
+        try:
+            self._open()
+        except OSError as error:
+            self.__exit__(type(error), error, None)
+            raise FaultError(f"{self.folder}: cannot be written: {error.strerror}.") from error
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def _open(self) -> None:
         for shard in self.shards:
             header = shard.header()
             offset = len(header)
@@ -133,7 +144,6 @@ class CheckpointWriter:
             stream.truncate(offset)
         if len(self.shards) > 1:
             self.write_text("model.safetensors.index.json", self._index())
-        return self
 
     def _index(self) -> str:
         total = sum(tensor.nbytes for shard in self.shards for tensor in shard.tensors)
@@ -176,10 +186,13 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            for stream in self._streams.values():
-                stream.close()
+            failures = [failure for stream in self._streams.values() if (failure := _close(stream))]
             if kind is None:
+                if failures:
+                    raise failures[0]
                 self._appear()
+        except OutputError:
+            raise
         except OSError as failure:
             raise FaultError(f"{self.folder}: finishing the output failed: {failure.strerror}.") from failure
         finally:
@@ -196,6 +209,27 @@ class CheckpointWriter:
         self.out.rename(old)
         self.folder.rename(self.out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _close(stream: BinaryIO) -> OSError | None:
+    """Close a file; a full disk shows only now, and the other files have to be closed all the same."""
+    try:
+        stream.close()
+    except OSError as error:
+        return error
+    return None
+
+
+def _replaceable(out: Path) -> bool:
+    """Whether a folder is empty, or a checkpoint by its config."""
+    if not out.is_dir() or out.samefile(Path.cwd()):
+        return False
+    if not any(out.iterdir()):
+        return True
+    try:
+        return "model_type" in read_config(out / "config.json")
+    except CheckpointError:
+        return False
 
 
 def _umask() -> int:
