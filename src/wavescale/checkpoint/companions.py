@@ -22,7 +22,7 @@ _WIDTH_FIELDS = {"Pooling": "word_embedding_dimension", "WordEmbeddings": "embed
 
 
 def companions(folder: Path) -> Iterator[Path]:
-    """The files to copy, with those of chat templates and sentence-transformers modules; never code or training state."""
+    """The files to copy, also of chat templates and sentence-transformers modules; never code or training state."""
     for path in sorted([*folder.glob("*"), *folder.glob("[0-9]*_*/*"), *folder.glob("additional_chat_templates/*")]):
         relative = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in relative.parts)
