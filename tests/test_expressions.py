@@ -59,7 +59,7 @@ def test_nodes_compute_what_they_say_in_the_shape_they_say(expression: Expressio
 
 def test_every_node_has_a_case() -> None:
     covered = {type(node).__name__ for expression, _ in CASES for node in expression.walk()}
-    assert covered | {"Noise"} == set(NODES)
+    assert covered | {"Noise", "Details"} == set(NODES)
 
 
 def test_noise_is_the_same_for_the_same_seed_and_has_the_spread_it_says() -> None:

@@ -68,6 +68,10 @@ Wavelet = Annotated[
     ),
 ]
 Gain = Annotated[str | None, typer.Option("--gain", help="role or orthonormal.", rich_help_panel=_CHOICES)]
+DetailsOption = Annotated[
+    str | None,
+    typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
 Dtype = Annotated[
     str | None,
@@ -91,7 +95,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 # Parameters that `resize` and `plan` hand on as they are.
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-    "scale_width", "scale_depth", "like", "preset", "width", "depth", "wavelet", "gain", "seed", "dtype",
+    "scale_width", "scale_depth", "like", "preset", "width", "depth", "wavelet", "gain", "details", "seed", "dtype",
     "architecture",
 )  # fmt: skip
 
@@ -130,6 +134,7 @@ def resize_command(
     depth: Depth = None,
     wavelet: Wavelet = None,
     gain: Gain = None,
+    details: DetailsOption = None,
     seed: Seed = 0,
     dtype: Dtype = None,
     max_shard_size: Annotated[
@@ -187,6 +192,7 @@ def plan_command(
     depth: Depth = None,
     wavelet: Wavelet = None,
     gain: Gain = None,
+    details: DetailsOption = None,
     seed: Seed = 0,
     dtype: Dtype = None,
     architecture: Architecture = None,

@@ -13,11 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wavescale.operators import Operator
+from wavescale.operators import Copies, Operator
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Shape = tuple[int, ...]
@@ -319,18 +320,109 @@ class Noise(Expression):
         return self.of_shape
 
     def compute(self, read: Reader) -> torch.Tensor:
-        import numpy as np
         import torch
 
-        drawn = np.random.Generator(np.random.Philox(self.seed)).standard_normal(self.of_shape)
-        return torch.from_numpy(drawn * self.std).float()
+        return torch.from_numpy(_noise(self.of_shape, self.seed) * self.std)
+
+
+# Rows of a tensor that share one stream of noise, so that a block of rows can be drawn alone.
+_NOISE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Details(Expression):
+    """Seeded numbers on an input axis that sum to zero over the copies of each unit.
+
+    The copies all carry the same value, so the function stays as it is, while twins get gradients of
+    their own (METHOD, exact growth: breaking twins; Haar details of opposite sign for pairs). Their
+    size is that of the source's own detail band along the axis, one level down.
+
+    Attributes
+    ----------
+    like
+        The tensor in the source's shape, whose detail band sets the size.
+    like_before
+        Elements of the source's stored axis per block that lies before the named axis.
+    operator
+        The operator that makes the copies.
+    of_shape
+        The target's shape.
+    name, axis, before, after
+        The named axis in the target's shape, as in `Apply`.
+    seed
+        Of this tensor.
+    """
+
+    like: Expression
+    like_before: int
+    operator: Copies
+    of_shape: Shape
+    name: str
+    axis: int
+    before: int
+    after: int
+    seed: int
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.like,)
+
+    @property
+    def flops(self) -> int:
+        return 6 * prod(self.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        import torch
+
+        source = self.like.compute(read)
+        outer = prod(source.shape[: self.axis]) * self.like_before  # (before, n, after), as the size needs it
+        size = _detail_size(source.reshape(outer, self.operator.n, -1)) * self.operator.total
+        copied = torch.from_numpy(self.operator.copied)
+        unit = torch.where(copied < 0, self.operator.n, copied)  # padding is a unit of its own, left at zero
+        count = torch.bincount(unit, minlength=self.operator.n + 1).clamp(min=1)
+        spread = torch.sqrt(1 - 1 / count.double())
+        weight = torch.where(count > 1, size / (count * spread), 0.0)
+        weight[-1] = 0.0
+        noise = torch.from_numpy(_noise(self.of_shape, self.seed)).to(source.dtype)
+        view = noise.view(prod(self.shape[: self.axis]) * self.before, self.operator.m, -1)
+        mean = torch.zeros(view.shape[0], self.operator.n + 1, view.shape[2], dtype=view.dtype)
+        mean.index_add_(1, unit, view)
+        mean /= count.to(view.dtype)[:, None]
+        view -= mean.index_select(1, unit)
+        view *= weight[unit].to(view.dtype)[:, None]
+        return noise.to(source.device)
+
+
+def _detail_size(source: torch.Tensor) -> float:
+    """Root mean square of the Haar detail band along the middle axis of (before, n, after)."""
+    pairs = source.shape[1] // 2
+    if pairs == 0:
+        return float(source.square().mean().sqrt())
+    even, odd = source[:, : 2 * pairs : 2], source[:, 1 : 2 * pairs : 2]
+    return float(((even - odd).square().mean() / 2).sqrt())
+
+
+def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    drawn = np.empty(shape, dtype=np.float32)
+    for block, start in enumerate(range(0, shape[0], _NOISE_ROWS)):
+        stream = np.random.Generator(np.random.Philox(key=[seed, block]))
+        stream.standard_normal(dtype=np.float32, out=drawn[start : start + _NOISE_ROWS])
+    return drawn
 
 
 # Every kind of node by name, for plans that are read back from a file.
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
-    for node in (Read, Part, Concatenate, Apply, Reorder, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise)
-}
+    for node in (
+        Read, Part, Concatenate, Apply, Reorder, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
+    )
+}  # fmt: skip
 
 
 def _with(shape: Shape, axis: int, length: int) -> Shape:

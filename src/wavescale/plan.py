@@ -17,6 +17,7 @@ from wavescale.expressions import (
     Apply,
     Concatenate,
     Constant,
+    Details,
     Expression,
     FoldDiagonal,
     FoldVector,
@@ -237,6 +238,8 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"{describe(of, star)}·diag({describe(diagonal, star)})"
         case FoldVector(of, vector):
             return f"{describe(of, star)}·{describe(vector, star)}"
+        case Details(name=name, seed=seed):
+            return f"antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
         case Constant(value):
             return f"constant {value:g}"
         case _:

@@ -46,6 +46,7 @@ def plan_resize(
     depth: str | None = None,
     wavelet: str | None = None,
     gain: str | None = None,
+    details: str | None = None,
     seed: int | None = None,
     dtype: str | None = None,
     architecture: str | None = None,
@@ -70,6 +71,8 @@ def plan_resize(
     width, depth, wavelet, gain
         Choices instead of the preset's: `replicate` or `signal`; `insert`, `signal` or `stack`; a
         discrete wavelet of PyWavelets; `role` or `orthonormal`.
+    details
+        `antisymmetric` (seeded, parts the copies that growing makes) or `zero`.
     seed
         Of seeded noise.
     dtype
@@ -106,7 +109,7 @@ def plan_resize(
         _fraction("scale_depth", scale_depth),
         None if like is None else _config(like),
     )
-    choices = choose(preset, width=width, depth=depth, wavelet=wavelet, gain=gain, seed=seed)
+    choices = choose(preset, width=width, depth=depth, wavelet=wavelet, gain=gain, details=details, seed=seed)
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)

@@ -37,6 +37,9 @@ class Choices:
         `two-ended`, or `periodization` as in the paper's transform.
     dual
         Whether inputs use the dual operator, so that biorthogonal wavelets agree across two maps.
+    details
+        What the copies of an input differ by when growing: `zero`, or `antisymmetric` seeded numbers
+        that sum to zero over the copies, so that the function stays and twins part.
     seed
         Of all seeded noise.
     """
@@ -49,6 +52,7 @@ class Choices:
     heads: Literal["whole", "flat"] = "whole"
     depth_boundary: Boundary = "two-ended"
     dual: bool = True
+    details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
 
     def width_of(self, n: int, m: int) -> Literal["replicate", "signal"]:
@@ -74,7 +78,7 @@ class Choices:
 PRESETS: dict[str, Choices] = {
     "default": Choices(),
     "paper": Choices(preset="paper", width="signal", depth="signal", gain="orthonormal", heads="flat",
-                     depth_boundary="periodization", dual=False),
+                     depth_boundary="periodization", dual=False, details="zero"),
 }
 # fmt: on
 
@@ -104,7 +108,7 @@ def choose(preset: str = "default", **options: Any) -> Choices:
         if allowed and value not in allowed:
             raise OptionError(f"{name} {value!r} is unknown; use one of {', '.join(map(str, allowed))}.")
     choices = replace(PRESETS[preset], **given)
-    if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or choices.seed < 0:
-        raise OptionError(f"seed {choices.seed!r} is no whole number from 0 on.")
+    if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
+        raise OptionError(f"seed {choices.seed!r} is no whole number from 0 to 4,294,967,295.")
     wavelet_filters(choices.wavelet)
     return choices

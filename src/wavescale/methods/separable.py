@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from zlib import crc32
 
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Constant, Expression, Scale
+from wavescale.expressions import Apply, Constant, Details, Expression, Scale, Sum
 from wavescale.methods.depth import DepthMap, Insert, Keep, Signal, Stack
 from wavescale.methods.method import Method, Piece, Resizing
-from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, usage
+from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, Usage, usage
+from wavescale.operators import Copies
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,50 @@ class Separable(Method):
         return self.depth.origin(layer)
 
     def express(self, piece: Piece, layer: int | None) -> Expression:
-        expression = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
-        if isinstance(expression, Constant) and expression.value == 0.0:
-            return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
-        factor = self._factor(piece, layer)
-        if factor != 1.0:
-            expression = Scale(expression, factor)
+        source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
+        if isinstance(source, Constant) and source.value == 0.0:
+            assert layer is not None
+            expression: Expression = Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
+            # Copies that are read with weight zero stay twins for ever, unless something parts them.
+            like = self.resizing.read(piece, self.origin(layer))
+        else:
+            factor = self._factor(piece, layer)
+            like = expression = source if factor == 1.0 else Scale(source, factor)
+            for position, axis in enumerate(piece.axes.axes):
+                expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
+        details = self._details(like, piece, layer)
+        return Sum((expression, *details)) if details else expression
+
+    def _details(self, like: Expression, piece: Piece, layer: int | None) -> list[Details]:
+        """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
+        if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
+            return []
+        before, after = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        details = []
         for position, axis in enumerate(piece.axes.axes):
-            expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
-        return expression
+            names = axis.parts[0]
+            for index, name in enumerate(names):
+                use, found = usage(piece, axis.side, name), self.maps.get(name)
+                if found is None or found.gain != "role" or use not in (Usage.READ, Usage.QUERY):
+                    continue
+                operator = found.operator(use, "")
+                if not isinstance(operator, Copies) or operator.m == operator.n:
+                    continue
+                label = f"{piece.row.name} {piece.index} {layer} {name}"
+                details.append(
+                    Details(
+                        like=like,
+                        like_before=prod(before[other] for other in names[:index]),
+                        operator=operator,
+                        of_shape=piece.axes.shape(after),
+                        name=name,
+                        axis=position,
+                        before=prod(after[other] for other in names[:index]),
+                        after=prod(after[other] for other in names[index + 1 :]),
+                        seed=crc32(label.encode()) << 32 | self.resizing.choices.seed,
+                    )
+                )
+        return details
 
     def _factor(self, piece: Piece, layer: int | None) -> float:
         family, source = self.resizing.source.family, self.resizing.source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wavescale.operators.base import Operator
-from wavescale.operators.duplication import CopyAndPad, Replicate, copied_units
+from wavescale.operators.duplication import Copies, CopyAndPad, Replicate, copied_units
 from wavescale.operators.wavelet import Resample
 
-__all__ = ["CopyAndPad", "Operator", "Replicate", "Resample", "copied_units"]
+__all__ = ["Copies", "CopyAndPad", "Operator", "Replicate", "Resample", "copied_units"]

@@ -6,6 +6,7 @@ synthesis with the Haar wavelet.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -21,8 +22,22 @@ Divide = Literal["no", "count", "root"]
 Padding = Literal["mean", "zero", "cycle"]
 
 
+class Copies(Operator):
+    """An operator that copies units and divides them by how often each was copied."""
+
+    @property
+    @abstractmethod
+    def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The source unit of each target unit, int64 of shape (m,); -1 for padding."""
+
+    @property
+    @abstractmethod
+    def total(self) -> float:
+        """What the weights of a unit's copies sum to."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Replicate(Operator):
+class Replicate(Copies):
     """Unit j of the target copies unit ⌊j·n/m⌋ of the source.
 
     Attributes
@@ -58,6 +73,16 @@ class Replicate(Operator):
         return self.gain * count[index] ** power
 
     @property
+    def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return copied_units(self.n, self.m, self.groups)
+
+    @property
+    def total(self) -> float:
+        if self.divide != "count":
+            raise ValueError("the copies are not divided by their count")
+        return self.gain
+
+    @property
     def multiplications(self) -> int:
         return 0 if self.divide == "no" and self.gain == 1.0 else self.m
 
@@ -90,7 +115,7 @@ def copied_units(n: int, m: int, groups: tuple[int, int] | None = None) -> np.nd
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyAndPad(Operator):
+class CopyAndPad(Copies):
     """The residual stream: each channel ⌊m/n⌋ times, what is left at the end is padding.
 
     Attributes
@@ -114,6 +139,16 @@ class CopyAndPad(Operator):
             pad = x.narrow(axis, 0, rest)
             out = torch.cat([out, torch.zeros_like(pad) if self.padding == "zero" else pad], dim=axis)
         return out if self.gain == 1.0 else out * self.gain
+
+    @property
+    def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        copies = self.m // self.n
+        padding = np.full(self.m % self.n, -1, dtype=np.int64)
+        return np.concatenate([np.repeat(np.arange(self.n, dtype=np.int64), copies), padding])
+
+    @property
+    def total(self) -> float:
+        return self.gain * (self.m // self.n)
 
     @property
     def multiplications(self) -> int:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import wavescale
+from tiny import CASES, MAIN_CASES, Case, difference, make
+from wavescale.architectures import FAMILIES
+from wavescale.expressions import Details, Read
+from wavescale.memory import model_tensors
+from wavescale.operators import Copies, CopyAndPad, Replicate
+
+SOURCE = torch.randn((6, 8), generator=torch.Generator().manual_seed(0))
+
+
+def copies(m: int) -> Replicate:
+    return Replicate(n=8, m=m, divide="count")
+
+
+def details(operator: Copies, shape: tuple[int, ...], seed: int = 1) -> torch.Tensor:
+    node = Details(Read("w", (6, 8)), 1, operator, shape, "hidden", 1, 1, 1, seed)
+    return node.compute({"w": SOURCE}.__getitem__)
+
+
+@pytest.mark.parametrize("operator", [CopyAndPad(n=8, m=19, padding="cycle", gain=0.5), copies(13), copies(24)])
+def test_details_sum_to_zero_over_the_copies_of_each_unit(operator: Copies) -> None:
+    found = details(operator, (6, operator.m)).double()
+    for unit in range(8):
+        assert found[:, operator.copied == unit].sum(dim=1).abs().max() < 1e-6
+    assert not found[:, operator.copied == -1].any()
+    counts = np.bincount(operator.copied[operator.copied >= 0], minlength=8)
+    for unit in range(8):
+        assert bool(found[:, operator.copied == unit].any()) == (counts[unit] > 1)
+
+
+def test_pairs_have_opposite_signs_and_the_size_of_the_detail_band() -> None:
+    found = details(copies(16), (4096, 16)).view(4096, 8, 2)
+    torch.testing.assert_close(found[..., 0], -found[..., 1])
+    band = (SOURCE[:, 0::2] - SOURCE[:, 1::2]) / 2**0.5
+    # As in synthesis by role: half of the band's coefficient on either side.
+    assert float(found.square().mean().sqrt()) == pytest.approx(float(band.square().mean().sqrt()) / 2, rel=0.02)
+
+
+def test_a_block_of_rows_does_not_depend_on_the_others() -> None:
+    long, short = details(copies(16), (700, 16)), details(copies(16), (256, 16))
+    assert torch.equal(long[:256], short)
+
+
+def test_seeds_and_tensors_have_details_of_their_own() -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    first, again, other = (model_tensors(wavescale.resize(model, hidden_size=32, seed=seed)) for seed in (0, 0, 1))
+    up, gate = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.gate_proj.weight"
+    zero = model_tensors(wavescale.resize(model, hidden_size=32, details="zero"))
+    assert torch.equal(first[up], again[up])
+    assert not torch.equal(first[up], other[up])
+    assert not torch.allclose(first[up] - zero[up], first[gate] - zero[gate])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_details_change_weights_and_not_the_function(case: Case) -> None:
+    model = make(case)
+    found = wavescale.resize(model, hidden_size=32, num_hidden_layers=3)
+    zero = wavescale.resize(model, hidden_size=32, num_hidden_layers=3, details="zero")
+    assert difference(model, found) < 1e-5
+    changed = [
+        name for name, value in model_tensors(found).items() if not torch.equal(value, model_tensors(zero)[name])
+    ]
+    assert len(changed) >= 6
+
+
+def batch(case: Case) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    if FAMILIES[case.family].name in ("vit", "deit"):
+        return {"pixel_values": torch.randn((8, 3, 8, 8), generator=generator),
+                "labels": torch.randint(0, 5, (8,), generator=generator)}  # fmt: skip
+    ids = torch.randint(3, 31, (8, 12), generator=generator)
+    return {"input_ids": ids, "labels": ids}
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"hidden_size": 32},
+        {"intermediate_size": 30},
+        {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3},
+    ],
+    ids=["twice", "units", "between"],
+)
+def test_every_part_is_alive_by_step_2_and_no_two_are_twins_at_step_100(case: Case, sizes: dict[str, Any]) -> None:
+    if "num_key_value_heads" not in FAMILIES[case.family].fields:
+        sizes = {name: size for name, size in sizes.items() if name != "num_key_value_heads"}
+    model = make(case)
+    model.config.hidden_dropout_prob = 0.0
+    found = wavescale.resize(model, **sizes)
+    for module in found.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    found.train()
+    inputs = batch(case)
+    optimizer = torch.optim.AdamW(found.parameters(), lr=1e-3)
+    alive: dict[str, torch.Tensor] = {}
+    for step in range(100):
+        optimizer.zero_grad()
+        found(**inputs).loss.backward()
+        if step < 2:
+            for name, parameter in found.named_parameters():
+                if parameter.grad is not None:
+                    rows = parameter.grad.ne(0).flatten(1).any(1) if parameter.ndim > 1 else parameter.grad.ne(0)
+                    alive[name] = alive.get(name, torch.zeros_like(rows)) | rows
+        optimizer.step()
+    for name, rows in alive.items():
+        # Words and positions that do not occur have no gradient, and softmax does not see a key's bias.
+        if not any(word in name for word in ("embed", "wte", "wpe", "key.bias", "k_proj.bias", "c_attn.bias")):
+            assert rows.all(), name
+    for name, parameter in found.named_parameters():
+        if parameter.ndim >= 2 and not any(word in name for word in ("embed", "wte", "wpe")):
+            rows = parameter.detach().flatten(1)
+            assert (torch.cdist(rows, rows) + torch.eye(len(rows))).min() > 1e-4, name
