@@ -334,7 +334,7 @@ class Details(Expression):
     """Seeded numbers on an input axis that sum to zero over the copies of each unit.
 
     The copies all carry the same value, so the function stays as it is, while twins get gradients of
-    their own (METHOD, exact growth: breaking twins; Haar details of opposite sign for pairs). Their
+    their own (METHOD, exact growth: breaking twins; opposite signs for pairs). Their
     size is that of the source's own detail band along the axis, one level down.
 
     Attributes
@@ -398,7 +398,7 @@ class Details(Expression):
 
 
 def _detail_size(source: torch.Tensor) -> float:
-    """Root mean square of the Haar detail band along the middle axis of (before, n, after)."""
+    """Root mean square of neighbours' differences over √2, along the middle axis of (before, n, after)."""
     pairs = source.shape[1] // 2
     if pairs == 0:
         return float(source.square().mean().sqrt())
