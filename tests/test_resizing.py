@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 import wavescale
-from tiny import MAIN_CASES, Case, difference, make, outputs
+from tiny import CASES, MAIN_CASES, Case, difference, make, outputs
 from wavescale.architectures import FAMILIES
 from wavescale.checkpoint import open_checkpoint
 from wavescale.cli import run
@@ -221,6 +221,17 @@ def test_the_plan_is_the_one_that_was_announced(resized: Resized) -> None:
     from_config = wavescale.plan_resize(resized.folder / "source" / "config.json", **resized.sizes)
     assert announced == resized.plan
     assert {tensor.name: tensor for tensor in from_config.tensors} == {t.name: t for t in announced.tensors}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("other", [case for case in CASES if case not in RESIZED_CASES], ids=str)
+def test_every_class_loads_without_remarks_and_runs(other: Case, direction: str, tmp_path: Path) -> None:
+    sizes = sizes_for(other, direction)
+    make(other).save_pretrained(tmp_path / "source")
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", **sizes)
+    loaded, loading = load(tmp_path / "out", other.class_name)
+    assert {kind: list(found) for kind, found in loading.items() if found} == {}
+    assert all(torch.isfinite(value).all() for value in outputs(loaded).values())
 
 
 @cache
