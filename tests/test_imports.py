@@ -21,7 +21,7 @@ ORDER = (
     ("plan",),
     ("checkpoint", "execute", "memory", "card", "progress"),
     ("resizing", "analysis", "spectrum", "verification"),
-    ("demo",),
+    ("demo", "calibration"),
     ("cli",),
     ("__main__",),
 )

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import open_checkpoint
+from wavescale.memory import load_model
 from wavescale.methods import Piece
 from wavescale.plan import match_tensors
 from wavescale.spec import ModelSpec, Stored, read_spec
@@ -33,11 +35,14 @@ class Subject:
         Its tensors by table row name and layer.
     read
         Gives a tensor by its name on disk.
+    load
+        Gives the model itself, for an analysis that has to run it.
     """
 
     spec: ModelSpec
     stored: Mapping[tuple[str, int | None], Stored]
     read: Callable[[str], torch.Tensor]
+    load: Callable[[], PreTrainedModel]
 
 
 Analysis = Callable[[Subject], Artifacts]
@@ -69,13 +74,14 @@ def analyse(
     if isinstance(model, str | os.PathLike):
         checkpoint = open_checkpoint(model)
         spec = read_spec(checkpoint.config, architecture)
-        subject = Subject(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read)
+        load = partial(load_model, checkpoint.path, spec.class_name)
+        subject = Subject(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load)
     else:
         from wavescale.memory import model_spec, model_tensors
 
         spec, tensors = model_spec(model), model_tensors(model)
         found = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()}
-        subject = Subject(spec, match_tensors(spec, found), tensors.__getitem__)
+        subject = Subject(spec, match_tensors(spec, found), tensors.__getitem__, lambda: model)
     artifacts = NOTHING
     for analysis in analyses:
         artifacts = artifacts.merged(analysis(subject))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 # Artifacts are read like source tensors, under names that no checkpoint has.
-_ORDER, _TENSOR = "@order", "@tensor"
+_ORDER, _TENSOR, _KEEP, _READ = "@order", "@tensor", "@keep", "@read"
 
 
 def order_name(axis: str, layer: int | None) -> str:
@@ -25,6 +25,32 @@ def tensor_name(target: str) -> str:
     return f"{_TENSOR}/{target}"
 
 
+def keep_name(axis: str, layer: int) -> str:
+    """The name under which the units that stay are read."""
+    return f"{_KEEP}/{axis}/{layer}"
+
+
+def read_name(axis: str, layer: int) -> str:
+    """The name under which the matrix of what reads those units is read."""
+    return f"{_READ}/{axis}/{layer}"
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of one layer that stay, and how what read all of them reads these.
+
+    Attributes
+    ----------
+    keep
+        int64 positions in the source, shape (m,).
+    read
+        (m, n): the weights that read the units become W · readᵀ.
+    """
+
+    keep: torch.Tensor
+    read: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Artifacts:
     """The findings of an analysis.
@@ -35,6 +61,8 @@ class Artifacts:
         For an axis (`intermediate`, `hidden`, `heads`, `kv_heads`) and a layer, the source units in
         their new order: an int64 permutation of shape (n,). The layer is None for an axis that all
         layers share.
+    units
+        For an axis and every layer, the units that stay; the axis then has its target length.
     tensors
         Target tensors that are finished already, by their name on disk; they stand in for what the
         method would make.
@@ -42,6 +70,7 @@ class Artifacts:
 
     orders: Mapping[tuple[str, int | None], torch.Tensor] = field(default_factory=dict)
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    units: Mapping[tuple[str, int], Units] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for (axis, layer), order in self.orders.items():
@@ -52,12 +81,16 @@ class Artifacts:
         """All of them under the names by which a plan reads them."""
         return {
             **{order_name(axis, layer): order for (axis, layer), order in self.orders.items()},
+            **{keep_name(axis, layer): found.keep for (axis, layer), found in self.units.items()},
+            **{read_name(axis, layer): found.read for (axis, layer), found in self.units.items()},
             **{tensor_name(target): value for target, value in self.tensors.items()},
         }
 
     def merged(self, other: Artifacts) -> Artifacts:
         """These and others; where both have one, the other's."""
-        return Artifacts({**self.orders, **other.orders}, {**self.tensors, **other.tensors})
+        return Artifacts(
+            {**self.orders, **other.orders}, {**self.tensors, **other.tensors}, {**self.units, **other.units}
+        )
 
 
 NOTHING = Artifacts()

@@ -158,11 +158,12 @@ class Apply(Expression):
 
 
 @dataclass(frozen=True)
-class Reorder(Expression):
-    """The units of one named axis in another order; `order` holds int64 positions in the source."""
+class Select(Expression):
+    """Some units of one named axis, or all in another order; `index` holds m int64 positions in the source."""
 
     of: Expression
-    order: Expression
+    index: Expression
+    n: int
     name: str
     axis: int
     before: int = 1
@@ -170,17 +171,47 @@ class Reorder(Expression):
 
     @property
     def shape(self) -> Shape:
-        return self.of.shape
+        return _with(self.of.shape, self.axis, self.before * self.index.shape[0] * self.after)
 
     @property
     def children(self) -> tuple[Expression, ...]:
-        return (self.of, self.order)
+        return (self.of, self.index)
 
     def compute(self, read: Reader) -> torch.Tensor:
-        x, order = self.of.compute(read), self.order.compute(read)
-        inner = (self.before, len(order), self.after)
-        view = x.reshape(*x.shape[: self.axis], *inner, *x.shape[self.axis + 1 :])
-        return view.index_select(self.axis + 1, order).reshape(x.shape)
+        x, index = self.of.compute(read), self.index.compute(read)
+        view = x.reshape(*x.shape[: self.axis], self.before, self.n, self.after, *x.shape[self.axis + 1 :])
+        return view.index_select(self.axis + 1, index).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Mix(Expression):
+    """One named axis through a matrix (m, n) that an analysis found."""
+
+    of: Expression
+    matrix: Expression
+    name: str
+    axis: int
+    before: int = 1
+    after: int = 1
+
+    @property
+    def shape(self) -> Shape:
+        return _with(self.of.shape, self.axis, self.before * self.matrix.shape[0] * self.after)
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.matrix)
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.matrix.shape[0] * prod(self.of.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        x, matrix = self.of.compute(read), self.matrix.compute(read)
+        view = x.reshape(*x.shape[: self.axis], self.before, matrix.shape[1], self.after, *x.shape[self.axis + 1 :])
+        # Copies are aligned: see FoldVector.
+        mixed = view.movedim(self.axis + 1, -1).clone() @ matrix.to(view.dtype).T.clone()
+        return mixed.movedim(-1, self.axis + 1).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -420,7 +451,7 @@ def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
-        Read, Part, Concatenate, Apply, Reorder, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
+        Read, Part, Concatenate, Apply, Select, Mix, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
     )
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavescale.errors import CheckpointError, SizeError
@@ -89,6 +90,33 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     if like.can_generate() and like.generation_config is not None:
         model.generation_config = deepcopy(like.generation_config)
     return model.to(like.device).train(like.training)
+
+
+def load_model(folder: Path, class_name: str) -> PreTrainedModel:
+    """A checkpoint as a model of a class of transformers, in float32 and ready to be run.
+
+    Raises
+    ------
+    CheckpointError
+        transformers cannot load it, or tensors are missing or misshapen.
+    """
+    import torch
+    import transformers
+
+    with quiet_loading():
+        try:
+            model, info = getattr(transformers, class_name).from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{folder}: transformers cannot load it: {error}") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise CheckpointError(
+            f"{folder}: tensors missing or misshapen: "
+            f"{sorted(map(str, [*info['missing_keys'], *info['mismatched_keys']]))[:5]}"
+        )
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 @contextmanager

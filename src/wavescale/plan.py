@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from wavescale.architectures.schema import RESIZABLE
-from wavescale.artifacts import NOTHING, Artifacts, order_name, tensor_name
+from wavescale.artifacts import NOTHING, Artifacts, keep_name, order_name, tensor_name
 from wavescale.axes import check_shape, parse_axes
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.expressions import (
@@ -21,10 +21,11 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Mix,
     Part,
     Read,
-    Reorder,
     Scale,
+    Select,
     Sum,
 )
 from wavescale.methods import Choices, Method, Piece, Resizing, Separable
@@ -227,8 +228,11 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return " | ".join(describe(part, star) for part in parts)
         case Apply(operator, of, name):
             return f"{describe(of, star)} · {name} {operator.n}→{operator.m}: {operator.describe()}"
-        case Reorder(of, _, name):
-            return f"{describe(of, star)} · {name} reordered"
+        case Select(of, index, n, name):
+            how = "reordered" if index.shape[0] == n else f"{n}→{index.shape[0]}: chosen units"
+            return f"{describe(of, star)} · {name} {how}"
+        case Mix(of, matrix, name):
+            return f"{describe(of, star)} · {name} {matrix.shape[1]}→{matrix.shape[0]}: refitted"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):
@@ -334,7 +338,8 @@ def make_plan(
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
     # The layers that lend their per-layer config fields are known once the method is.
-    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, _check_orders(spec, artifacts))
+    orders, units = _check_orders(spec, artifacts), _check_units(spec, sizes, artifacts)
+    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, orders, units)
     method = Separable(draft)
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
@@ -388,6 +393,25 @@ def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str,
                 f"{order_name(axis, layer)}: orders {len(order)} units, the source has {spec.axis_sizes[axis]}."
             )
     return frozenset(artifacts.orders)
+
+
+def _check_units(spec: ModelSpec, sizes: Sizes, artifacts: Artifacts) -> dict[str, int]:
+    units: dict[str, int] = {}
+    for (axis, layer), found in artifacts.units.items():
+        if axis not in RESIZABLE or layer >= spec.sizes.num_hidden_layers:
+            raise OptionError(f"{keep_name(axis, layer)}: the source has no such axis or layer.")
+        n, m = spec.axis_sizes[axis], sizes.axes[axis]
+        if tuple(found.keep.shape) != (m,) or tuple(found.read.shape) != (m, n):
+            raise OptionError(
+                f"{keep_name(axis, layer)}: keeps {len(found.keep)} units and reads {list(found.read.shape)}, "
+                f"the sizes ask for {m} of {n}."
+            )
+        units[axis] = m
+    for axis in units:
+        missing = [layer for layer in range(spec.sizes.num_hidden_layers) if (axis, layer) not in artifacts.units]
+        if missing:
+            raise OptionError(f"{keep_name(axis, missing[0])}: missing; units are chosen in every layer or in none.")
+    return units
 
 
 def _replace(tensors: tuple[TensorPlan, ...], artifacts: Artifacts) -> tuple[TensorPlan, ...]:

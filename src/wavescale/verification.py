@@ -12,6 +12,7 @@ from wavescale.architectures.schema import Role
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
+from wavescale.memory import load_model, quiet_loading
 from wavescale.methods import Resizing, Separable
 from wavescale.methods.width import Usage
 from wavescale.plan import Plan, match_tensors
@@ -158,7 +159,7 @@ def verify(
     source, target = open_checkpoint(model), open_checkpoint(out)
     plan = _plan(target)
     spec = read_spec(source.config, plan.architecture)
-    models = [_load(checkpoint, plan.architecture, device) for checkpoint in (source, target)]
+    models = [load_model(checkpoint.path, plan.architecture).to(device) for checkpoint in (source, target)]
     tokenizer = _tokenizer(source.path)
     tokens = _tokens(tokenizer, Path(text)) if text is not None and tokenizer is not None and _has_loss(spec) else None
     inputs = _probe(spec, tokens)
@@ -185,28 +186,6 @@ def _plan(target: Checkpoint) -> Plan:
     return Plan.from_json(path.read_text(encoding="utf-8"))
 
 
-def _load(checkpoint: Checkpoint, class_name: str, device: str) -> PreTrainedModel:
-    import torch
-    import transformers
-
-    from wavescale.memory import quiet_loading
-
-    with quiet_loading():
-        try:
-            model, info = getattr(transformers, class_name).from_pretrained(
-                checkpoint.path, dtype=torch.float32, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{checkpoint.path}: transformers cannot load it: {error}") from error
-    if info["missing_keys"] or info["mismatched_keys"]:
-        raise CheckpointError(
-            f"{checkpoint.path}: tensors missing or misshapen: "
-            f"{sorted(map(str, [*info['missing_keys'], *info['mismatched_keys']]))[:5]}"
-        )
-    loaded: PreTrainedModel = model.eval().to(device)
-    return loaded
-
-
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -220,8 +199,6 @@ def _tokenizer(folder: Path) -> Any:
 
 def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:
     import torch
-
-    from wavescale.memory import quiet_loading
 
     with quiet_loading():  # a text longer than the model's window is cut into windows below
         ids = tokenizer(_read_text(path), add_special_tokens=False)["input_ids"]

@@ -25,7 +25,7 @@ class Separable(Method):
     @cached_property
     def maps(self) -> dict[str, AxisMap]:
         """How each resizable axis changes; axes that keep their length are left out."""
-        source, target = self.resizing.source.sizes.axes, self.resizing.target.sizes.axes
+        source, target = self.resizing.read_sizes, self.resizing.target.sizes.axes
         maps = {name: self._map(name, source[name], target[name]) for name in RESIZABLE}
         return {name: found for name, found in maps.items() if found is not None}
 
@@ -93,7 +93,7 @@ class Separable(Method):
         """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
         if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
             return []
-        before, after = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
         details = []
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
@@ -134,7 +134,7 @@ class Separable(Method):
     def _resize_axis(
         self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
     ) -> Expression:
-        source, target = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
         if len(names) > 1 and self.resizing.choices.heads == "flat":
             n, m = prod(source[name] for name in names), prod(target[name] for name in names)
             choices = self.resizing.choices
@@ -160,6 +160,7 @@ class Separable(Method):
         """The width axes that change the function, in words."""
         source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
         found = [f"{name} {axis.n} to {axis.m}" for name, axis in self.maps.items() if not axis.exact]
+        found += [f"{name} {source.axis_sizes[name]} to {m} chosen" for name, m in self.resizing.units.items()]
         before, after = source.sizes, target.sizes
         groups = (before.num_key_value_heads, after.num_key_value_heads)
         heads = (before.num_attention_heads, after.num_attention_heads)
