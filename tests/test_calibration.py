@@ -71,6 +71,11 @@ def test_units_that_do_not_fit_the_sizes_are_refused() -> None:
     found = wavescale.analyse(model, [RefitUnits(18, batches(Case("llama", "LlamaForCausalLM")))])
     with pytest.raises(OptionError, match="keeps 18 units"):
         wavescale.plan_resize(model, intermediate_size=12, artifacts=found)
+    units = {("hidden", layer): found.units["intermediate", layer] for layer in (0, 1)}
+    with pytest.raises(OptionError, match="'intermediate', in layers 0 to 1"):
+        wavescale.plan_resize(model, intermediate_size=18, artifacts=wavescale.Artifacts(units=units))
+    with pytest.raises(OptionError, match="run on nothing"):
+        wavescale.analyse(model, [RefitUnits(18, [])])
     with pytest.raises(OptionError, match="between 1 and the source's 24"):
         wavescale.analyse(model, [RefitUnits(25, [])])
 

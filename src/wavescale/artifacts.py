@@ -62,7 +62,7 @@ class Artifacts:
         their new order: an int64 permutation of shape (n,). The layer is None for an axis that all
         layers share.
     units
-        For an axis and every layer, the units that stay; the axis then has its target length.
+        For the axis `intermediate` and every layer, the units that stay.
     tensors
         Target tensors that are finished already, by their name on disk; they stand in for what the
         method would make.

@@ -47,7 +47,7 @@ class RefitUnits:
         Raises
         ------
         OptionError
-            More units are asked for than there are.
+            More units are asked for than there are, or the model was run on nothing.
         """
         n = subject.spec.sizes.intermediate_size
         if not 1 <= self.intermediate_size <= n:
@@ -58,6 +58,8 @@ class RefitUnits:
             if layer is not None and stored.row.module == "ffn out" and len(stored.shape) == 2
         }
         grams = _grams(subject.load(), readers, self.batches)
+        if grams.keys() != readers.keys():
+            raise OptionError("batches: the model was run on nothing; give a few thousand tokens.")
         units: dict[tuple[str, int], Units] = {}
         for layer, name in readers.items():
             stored = next(found for found in subject.stored.values() if found.name == name)

@@ -152,9 +152,8 @@ class Apply(Expression):
         x = self.of.compute(read)
         if self.before == 1 and self.after == 1:
             return self.operator.apply(x, self.axis)
-        inner = (self.before, self.operator.n, self.after)
-        x = x.reshape(*x.shape[: self.axis], *inner, *x.shape[self.axis + 1 :])
-        return self.operator.apply(x, self.axis + 1).reshape(self.shape)
+        view = _opened(x, self.axis, (self.before, self.operator.n, self.after))
+        return self.operator.apply(view, self.axis + 1).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Select(Expression):
 
     def compute(self, read: Reader) -> torch.Tensor:
         x, index = self.of.compute(read), self.index.compute(read)
-        view = x.reshape(*x.shape[: self.axis], self.before, self.n, self.after, *x.shape[self.axis + 1 :])
+        view = _opened(x, self.axis, (self.before, self.n, self.after))
         return view.index_select(self.axis + 1, index).reshape(self.shape)
 
 
@@ -208,7 +207,7 @@ class Mix(Expression):
 
     def compute(self, read: Reader) -> torch.Tensor:
         x, matrix = self.of.compute(read), self.matrix.compute(read)
-        view = x.reshape(*x.shape[: self.axis], self.before, matrix.shape[1], self.after, *x.shape[self.axis + 1 :])
+        view = _opened(x, self.axis, (self.before, matrix.shape[1], self.after))
         # Copies are aligned: see FoldVector.
         mixed = view.movedim(self.axis + 1, -1).clone() @ matrix.to(view.dtype).T.clone()
         return mixed.movedim(-1, self.axis + 1).reshape(self.shape)
@@ -454,6 +453,11 @@ NODES: dict[str, type[Expression]] = {
         Read, Part, Concatenate, Apply, Select, Mix, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
     )
 }  # fmt: skip
+
+
+def _opened(x: torch.Tensor, axis: int, lengths: tuple[int, int, int]) -> torch.Tensor:
+    """A tensor with one stored axis seen as (before, n, after); n is then at `axis + 1`."""
+    return x.reshape(*x.shape[:axis], *lengths, *x.shape[axis + 1 :])
 
 
 def _with(shape: Shape, axis: int, length: int) -> Shape:

@@ -398,8 +398,11 @@ def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str,
 def _check_units(spec: ModelSpec, sizes: Sizes, artifacts: Artifacts) -> dict[str, int]:
     units: dict[str, int] = {}
     for (axis, layer), found in artifacts.units.items():
-        if axis not in RESIZABLE or layer >= spec.sizes.num_hidden_layers:
-            raise OptionError(f"{keep_name(axis, layer)}: the source has no such axis or layer.")
+        if axis != "intermediate" or layer >= spec.sizes.num_hidden_layers:
+            raise OptionError(
+                f"{keep_name(axis, layer)}: units are chosen on the axis 'intermediate', in layers 0 to "
+                f"{spec.sizes.num_hidden_layers - 1}."
+            )
         n, m = spec.axis_sizes[axis], sizes.axes[axis]
         if tuple(found.keep.shape) != (m,) or tuple(found.read.shape) != (m, n):
             raise OptionError(

@@ -238,7 +238,7 @@ def _card(
         if value not in (None, _DEFAULTS.get(key)) and not isinstance(value, Mapping)
     ]
     command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
-    if artifacts != NOTHING:
+    if artifacts.named():
         command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
     card = checkpoint.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""

@@ -94,7 +94,6 @@ def test_every_part_is_alive_by_step_2_and_no_two_are_twins_at_step_100(case: Ca
     if "num_key_value_heads" not in FAMILIES[case.family].fields:
         sizes = {name: size for name, size in sizes.items() if name != "num_key_value_heads"}
     model = make(case)
-    model.config.hidden_dropout_prob = 0.0
     found = wavescale.resize(model, **sizes)
     for module in found.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def complete(self) -> bool:
-        """Whether every weight file is there; the hub's index comes without them when only a plan is wanted."""
+        """Whether the weights are there at all; in the hub's cache an index can lie without them."""
         if self.path.is_file() or not (any(self.path.glob("*.safetensors")) or any(self.path.glob("*.bin"))):
             return False
         return self.has_weights

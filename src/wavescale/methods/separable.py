@@ -78,23 +78,25 @@ class Separable(Method):
         source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
         if isinstance(source, Constant) and source.value == 0.0:
             assert layer is not None
-            expression: Expression = Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
             # Copies that are read with weight zero stay twins for ever, unless something parts them.
-            like = self.resizing.read(piece, self.origin(layer))
+            terms = self._details(self.resizing.read(piece, self.origin(layer)), piece, layer)
+            if not terms:
+                return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
         else:
             factor = self._factor(piece, layer)
-            like = expression = source if factor == 1.0 else Scale(source, factor)
+            source = source if factor == 1.0 else Scale(source, factor)
+            expression = source
             for position, axis in enumerate(piece.axes.axes):
                 expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
-        details = self._details(like, piece, layer)
-        return Sum((expression, *details)) if details else expression
+            terms = [expression, *self._details(source, piece, layer)]
+        return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
-    def _details(self, like: Expression, piece: Piece, layer: int | None) -> list[Details]:
+    def _details(self, like: Expression, piece: Piece, layer: int | None) -> list[Expression]:
         """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
         if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
             return []
         before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
-        details = []
+        details: list[Expression] = []
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
             for index, name in enumerate(names):
