@@ -53,6 +53,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+# A config of real size, for what needs no weights.
+LLAMA_70B: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "dtype": "bfloat16",
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A family, a class on top of it, and what its config says besides the sizes."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import open_checkpoint
+from wavescale.matching import match_tensors
 from wavescale.memory import load_model
 from wavescale.methods import Piece
-from wavescale.plan import match_tensors
 from wavescale.spec import ModelSpec, Stored, read_spec
 
 if TYPE_CHECKING:

@@ -17,8 +17,10 @@ from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.errors import OptionError, OutputError
 from wavescale.execute import execute
+from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
-from wavescale.plan import DTYPE_BYTES, Plan, TensorPlan, expected_tensors, make_plan
+from wavescale.plan import Plan, TensorPlan
+from wavescale.planning import make_plan
 from wavescale.sizes import SizeRequest
 from wavescale.spec import ModelSpec, read_spec
 

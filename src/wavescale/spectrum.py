@@ -21,8 +21,8 @@ from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.axes import parse_axes
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import OptionError
+from wavescale.matching import match_tensors
 from wavescale.methods import Piece
-from wavescale.plan import match_tensors
 from wavescale.resampling import wavelet_filters
 from wavescale.spec import ModelSpec, Stored, read_spec
 

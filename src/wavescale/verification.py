@@ -12,10 +12,11 @@ from wavescale.architectures.schema import Role
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
+from wavescale.matching import match_tensors
 from wavescale.memory import load_model, quiet_loading
 from wavescale.methods import Resizing, Separable
 from wavescale.methods.width import Usage
-from wavescale.plan import Plan, match_tensors
+from wavescale.plan import Plan
 from wavescale.spec import ModelSpec, read_spec
 
 if TYPE_CHECKING:

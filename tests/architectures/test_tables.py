@@ -12,7 +12,7 @@ from wavescale.architectures import FAMILIES
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.axes import parse_axes
 from wavescale.checkpoint.reader import read_config
-from wavescale.plan import expected_tensors, match_tensors
+from wavescale.matching import expected_tensors, match_tensors
 from wavescale.spec import RowMatcher, read_spec
 
 

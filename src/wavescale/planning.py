@@ -1,0 +1,155 @@
+"""Make a plan: sizes, then what each tensor of the target is made of, then the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import prod
+
+from wavescale.architectures.schema import RESIZABLE
+from wavescale.artifacts import NOTHING, Artifacts, keep_name, order_name, tensor_name
+from wavescale.axes import parse_axes
+from wavescale.errors import OptionError
+from wavescale.expressions import Concatenate, Expression, Part, Read
+from wavescale.matching import match_tensors
+from wavescale.methods import Choices, Method, Piece, Resizing, Separable
+from wavescale.plan import Plan, TensorPlan
+from wavescale.sizes import SizeRequest, resolve_sizes
+from wavescale.spec import ModelSpec, Sizes, Stored
+from wavescale.target_config import target_spec
+
+
+def make_plan(
+    spec: ModelSpec,
+    found: Mapping[str, tuple[tuple[int, ...], str]],
+    request: SizeRequest,
+    choices: Choices,
+    dtype: str | None = None,
+    artifacts: Artifacts = NOTHING,
+) -> Plan:
+    """Plan a resize. Pure: no file is opened and no weight is read.
+
+    Parameters
+    ----------
+    spec
+        The source, from its config.
+    found
+        Shape and dtype of every source tensor.
+    request, choices
+        What the user wants.
+    dtype
+        Of the output (`float64`, `float32`, `bfloat16`, `float16`); without it every tensor keeps its own.
+    artifacts
+        What an analysis found; only its names and shapes are looked at.
+
+    Raises
+    ------
+    SizeError, OptionError, CheckpointError
+        Sizes that do not fit, choices that contradict them, tensors that are not as the config says.
+    """
+    sizes, decisions, remarks = resolve_sizes(spec, request)
+    stored = match_tensors(spec, found)
+    ties = _split_ties(spec, stored)
+    # The layers that lend their per-layer config fields are known once the method is.
+    orders, units = _check_orders(spec, artifacts), _check_units(spec, sizes, artifacts)
+    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, orders, units)
+    method = Separable(draft)
+    origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
+    target = target_spec(spec, sizes, dtype, origins)
+    return Plan(
+        family=spec.family.name,
+        architecture=spec.class_name,
+        source=spec.sizes,
+        target=sizes,
+        decisions=decisions,
+        choices=choices,
+        tensors=_replace(tuple(_tensors(draft, method, dtype)), artifacts),
+        config=target.config,
+        ties=ties,
+        source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
+        keeps_function=method.keeps_function,
+        remarks=(*remarks, *method.remarks),
+    )
+
+
+def _split_ties(spec: ModelSpec, stored: dict[tuple[str, int | None], Stored]) -> tuple[tuple[str, str], ...]:
+    """Take copies of tied tensors out of the source, and say which must be equal."""
+    pairs = []
+    if spec.tied:
+        for copy, original in spec.head_class.ties.items():
+            if (copy, None) in stored and (original, None) in stored:
+                pairs.append((stored.pop((copy, None)).name, stored[original, None].name))
+    return tuple(pairs)
+
+
+def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[TensorPlan]:
+    layers = resizing.target.sizes.num_hidden_layers
+    firsts: dict[str, Stored] = {}
+    for stored in resizing.stored.values():
+        firsts.setdefault(stored.row.name, stored)
+    for first in firsts.values():
+        for layer in range(layers) if first.row.in_layer else (None,):
+            expression = _whole(first, layer, method)
+            shape = parse_axes(first.row.axes).shape(resizing.target.axis_sizes)
+            if expression.shape != shape:
+                raise AssertionError(f"{first.name}: planned {expression.shape}, expected {shape}")
+            like = first if layer is None else resizing.stored[first.row.name, method.origin(layer)]
+            yield TensorPlan(first.name_at(layer), first.row.module, shape, dtype or like.dtype, expression)
+
+
+def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str, int | None]]:
+    for (axis, layer), order in artifacts.orders.items():
+        if axis not in RESIZABLE or (layer is not None and layer >= spec.sizes.num_hidden_layers):
+            raise OptionError(f"{order_name(axis, layer)}: the source has no such axis or layer.")
+        if len(order) != spec.axis_sizes[axis]:
+            raise OptionError(
+                f"{order_name(axis, layer)}: orders {len(order)} units, the source has {spec.axis_sizes[axis]}."
+            )
+    return frozenset(artifacts.orders)
+
+
+def _check_units(spec: ModelSpec, sizes: Sizes, artifacts: Artifacts) -> dict[str, int]:
+    units: dict[str, int] = {}
+    for (axis, layer), found in artifacts.units.items():
+        if axis != "intermediate" or layer >= spec.sizes.num_hidden_layers:
+            raise OptionError(
+                f"{keep_name(axis, layer)}: units are chosen on the axis 'intermediate', in layers 0 to "
+                f"{spec.sizes.num_hidden_layers - 1}."
+            )
+        n, m = spec.axis_sizes[axis], sizes.axes[axis]
+        if tuple(found.keep.shape) != (m,) or tuple(found.read.shape) != (m, n):
+            raise OptionError(
+                f"{keep_name(axis, layer)}: keeps {len(found.keep)} units and reads {list(found.read.shape)}, "
+                f"the sizes ask for {m} of {n}."
+            )
+        units[axis] = m
+    for axis in units:
+        missing = [layer for layer in range(spec.sizes.num_hidden_layers) if (axis, layer) not in artifacts.units]
+        if missing:
+            raise OptionError(f"{keep_name(axis, missing[0])}: missing; units are chosen in every layer or in none.")
+    return units
+
+
+def _replace(tensors: tuple[TensorPlan, ...], artifacts: Artifacts) -> tuple[TensorPlan, ...]:
+    """Put finished tensors in the place of what the method would make."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    for name, value in artifacts.tensors.items():
+        if shapes.get(name) != tuple(value.shape):
+            raise OptionError(f"artifact {name}: has shape {list(value.shape)}, the target has {shapes.get(name)}.")
+    return tuple(
+        replace(tensor, expression=Read(tensor_name(tensor.name), tensor.shape))
+        if tensor.name in artifacts.tensors
+        else tensor
+        for tensor in tensors
+    )
+
+
+def _whole(stored: Stored, layer: int | None, method: Method) -> Expression:
+    pieces = [method.express(Piece(stored.row, index), layer) for index in range(len(stored.row.modules))]
+    if len(pieces) == 1:
+        return pieces[0]
+    axis = parse_axes(stored.row.axes).fused
+    assert axis is not None
+    if all(isinstance(piece, Part) for piece in pieces):
+        return pieces[0].children[0]  # nothing changes: the tensor as it is stored
+    return Concatenate(tuple(pieces), axis)

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import wavescale
+from tiny import LLAMA_70B
+
+
+def test_a_plan_prints_every_tensor_and_decision() -> None:
+    plan = wavescale.plan_resize(LLAMA_70B, num_hidden_layers=100)
+    text = str(plan)
+    for word in ("num_hidden_layers", "80", "100", "given", "lm_head.weight", "mlp.down_proj", "constant 0", "kept"):
+        assert word in text
+    every = plan.tensor_lines(every=True)
+    assert len(every) == len(plan.tensors)
+    assert "model.layers.99.mlp.down_proj.weight" in "\n".join(every)
+    assert len(plan.tensor_lines()) < 40
