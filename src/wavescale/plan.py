@@ -29,7 +29,7 @@ from wavescale.expressions import (
     Sum,
 )
 from wavescale.methods import Choices, Method, Piece, Resizing, Separable
-from wavescale.operators import CopyAndPad, Operator, Replicate, Resample
+from wavescale.operators import CopyAndPad, Operator, Replicate, Resample, Selection
 from wavescale.sizes import Decision, SizeRequest, resolve_sizes
 from wavescale.spec import ModelSpec, RowMatcher, Sizes, Stored
 from wavescale.target_config import target_spec
@@ -444,7 +444,8 @@ def _whole(stored: Stored, layer: int | None, method: Method) -> Expression:
 
 _CLASSES: dict[str, type] = {
     **NODES,
-    **{kind.__name__: kind for kind in (Plan, TensorPlan, Sizes, Decision, Choices, Resample, Replicate, CopyAndPad)},
+    **{kind.__name__: kind for kind in (Plan, TensorPlan, Sizes, Decision, Choices)},
+    **{kind.__name__: kind for kind in (Resample, Replicate, CopyAndPad, Selection)},
 }
 
 
