@@ -9,8 +9,8 @@ from zlib import crc32
 
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Constant, Details, Expression, Scale, Sum
-from wavescale.methods.depth import DepthMap, Insert, Keep, Signal, Stack
+from wavescale.expressions import Apply, Constant, Details, Expression, Sum, scaled
+from wavescale.methods.depth import Chosen, DepthMap, Insert, Signal
 from wavescale.methods.method import Method, Piece, Resizing
 from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, Usage, usage
 from wavescale.operators import Copies
@@ -55,21 +55,28 @@ class Separable(Method):
         choices = self.resizing.choices
         n = self.resizing.source.sizes.num_hidden_layers
         m = self.resizing.target.sizes.num_hidden_layers
+        if choices.layer_map is not None:
+            _check_layer_map(choices.layer_map, n, m)
+            return Chosen(self.resizing, choices.layer_map)
         if n == m:
-            return Keep(self.resizing)
+            return Chosen(self.resizing, tuple(range(n)))
         how = choices.depth_of(n, m)
-        if how != "signal" and m < n:
+        if how in ("insert", "stack") and m < n:
             raise OptionError(
                 f"depth {how!r} adds layers, it cannot make {n} layers {m}. "
-                "Use depth 'signal', or leave the choice out."
+                "Use depth 'signal', 'first' or 'drop', or leave the choice out."
+            )
+        if how in ("first", "drop") and m > n:
+            raise OptionError(
+                f"depth {how!r} takes layers away, it cannot make {n} layers {m}. Use depth 'insert' or 'stack'."
             )
         match how:
             case "insert":
                 return Insert(self.resizing)
-            case "stack":
-                return Stack(self.resizing)
-            case _:
+            case "signal":
                 return Signal(self.resizing, choices.wavelet, choices.depth_boundary, choices.gain_of(n, m))
+            case _:
+                return Chosen.of(self.resizing, how)
 
     def origin(self, layer: int) -> int:
         return self.depth.origin(layer)
@@ -83,8 +90,7 @@ class Separable(Method):
             if not terms:
                 return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
         else:
-            factor = self._factor(piece, layer)
-            source = source if factor == 1.0 else Scale(source, factor)
+            source = scaled(source, self._factor(piece, layer))
             expression = source
             for position, axis in enumerate(piece.axes.axes):
                 expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
@@ -179,9 +185,7 @@ class Separable(Method):
         if not self.keeps_function:
             changes = list(self._departures)
             if not self.depth.exact:
-                changes.append(
-                    f"layers {self.depth.before} to {self.depth.after} by {type(self.depth).__name__.lower()}"
-                )
+                changes.append(f"layers {self.depth.before} to {self.depth.after} by {self.depth.describe()}")
             remarks.append(f"the function is not kept: {'; '.join(changes)}")
         hidden = self.maps.get("hidden")
         if isinstance(hidden, ResidualMap) and not hidden.exact and hidden.gain == "role":
@@ -189,7 +193,7 @@ class Separable(Method):
                 f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
                 f"at {hidden.m} it comes close (verify says how close)"
             )
-        if source.sizes == target.sizes and not self.resizing.orders:
+        if source.sizes == target.sizes and self.depth.exact and not self.resizing.orders:
             remarks.append("nothing changes: give a size, such as --hidden-size or --scale-width")
         shrinks = [name for name, n in source.sizes.axes.items() if target.sizes.axes[name] < n]
         if target.sizes.num_hidden_layers < source.sizes.num_hidden_layers:
@@ -202,3 +206,17 @@ class Separable(Method):
                 f"wavelet {choices.wavelet} has no effect: everything is copied (width or depth 'signal' use it)"
             )
         return tuple(remarks)
+
+
+def _check_layer_map(layers: tuple[int, ...], n: int, m: int) -> None:
+    """Refuse a map from n source layers to m that names others, or too few or too many."""
+    beyond = next((layer for layer in layers if layer >= n), None)
+    if beyond is not None:
+        raise OptionError(
+            f"layer_map (--layer-map) names layer {beyond}, the source has {n} layers. Give numbers from 0 to {n - 1}."
+        )
+    if len(layers) != m:
+        raise OptionError(
+            f"layer_map (--layer-map) names {len(layers)} layers, num_hidden_layers (--layers, --scale-depth) asks "
+            f"for {m}. Name one source layer for each, or leave the size out: the map then sets it."
+        )
