@@ -51,9 +51,21 @@ ScaleWidth = Annotated[
 ScaleDepth = Annotated[
     str | None, typer.Option("--scale-depth", metavar="X", help="Factor on layers.", rich_help_panel=_SIZES)
 ]
-Preset = Annotated[str, typer.Option("--preset", help="default, or paper: BoT as published.", rich_help_panel=_CHOICES)]
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="default, paper (BoT as published), weight-selection or hypercloning.",
+        rich_help_panel=_CHOICES,
+    ),
+]
 Width = Annotated[
-    str | None, typer.Option("--width", help="replicate (copies) or signal (wavelet).", rich_help_panel=_CHOICES)
+    str | None,
+    typer.Option(
+        "--width",
+        help="replicate (copies), tile (copies of whole axes), signal (wavelet) or select (evenly spaced).",
+        rich_help_panel=_CHOICES,
+    ),
 ]
 Depth = Annotated[
     str | None,

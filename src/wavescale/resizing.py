@@ -68,10 +68,11 @@ def plan_resize(
     like
         A config to take the five sizes from.
     preset
-        `default`, or `paper` for BoT as published (arXiv 2603.07506).
+        `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
+        2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing).
     width, depth, wavelet, gain
-        Choices instead of the preset's: `replicate` or `signal`; `insert`, `stack`, `signal`, `first`
-        or `drop`; a discrete wavelet of PyWavelets; `role` or `orthonormal`.
+        Choices instead of the preset's: `replicate`, `tile`, `signal` or `select`; `insert`, `stack`,
+        `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role` or `orthonormal`.
     layer_map
         For every layer of the target the source layer that it copies, counted from 0: a sequence, or
         text such as `"0,2,4"`. Without another word on layers its length is their number.

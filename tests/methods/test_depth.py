@@ -151,7 +151,7 @@ def test_a_map_sets_the_number_of_layers_unless_a_size_says_the_same() -> None:
 
 def test_a_map_goes_with_any_width_and_any_preset() -> None:
     model = make(LLAMA, num_hidden_layers=4)
-    for preset, factor in (("default", 2), ("paper", 2), ("paper", 0.5)):
+    for preset, factor in (("default", 2), ("paper", 2), ("hypercloning", 2), ("weight-selection", 0.5)):
         narrow = wavescale.resize(model, layer_map=[3, 0], preset=preset, scale_width=factor, details="zero")
         whole = wavescale.resize(model, preset=preset, scale_width=factor, details="zero")
         for found, expected in ((0, 3), (1, 0)):

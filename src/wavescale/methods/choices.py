@@ -22,8 +22,10 @@ class Choices:
     preset
         Where the defaults come from.
     width
-        `replicate` copies channels, units and heads and keeps the function (growing only);
-        `signal` resamples with the wavelet; `auto` replicates what grows and resamples what shrinks.
+        `replicate` copies channels, units and heads and keeps the function (growing only); `tile`
+        does so with copies of the whole axis one after the other (whole multiples only); `signal`
+        resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
+        (shrinking only); `auto` replicates what grows and resamples what shrinks.
     depth
         `insert` adds layers that pass their input on (growing only); `signal` resamples over the
         layers; `stack` repeats the whole stack (growing only); `first` keeps the first layers and
@@ -38,7 +40,7 @@ class Choices:
         `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `auto`:
         role when growing, orthonormal when shrinking.
     heads
-        `whole` moves heads as they are; `flat` resamples all channels of all heads as one signal.
+        `whole` moves heads as they are; `flat` takes all channels of all heads as one axis.
     depth_boundary
         `two-ended`, or `periodization` as in the paper's transform.
     dual
@@ -50,8 +52,8 @@ class Choices:
         Of all seeded noise.
     """
 
-    preset: Literal["default", "paper"] = "default"
-    width: Literal["auto", "replicate", "signal"] = "auto"
+    preset: Literal["default", "paper", "weight-selection", "hypercloning"] = "default"
+    width: Literal["auto", "replicate", "signal", "tile", "select"] = "auto"
     depth: Literal["auto", "insert", "signal", "stack", "first", "drop"] = "auto"
     layer_map: tuple[int, ...] | None = None
     wavelet: str = "haar"
@@ -62,10 +64,10 @@ class Choices:
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
 
-    def width_of(self, n: int, m: int) -> Literal["replicate", "signal"]:
+    def width_of(self, n: int, m: int) -> Literal["replicate", "signal", "tile", "select"]:
         """How an axis goes from n to m."""
         if self.width == "auto":
-            return "replicate" if m > n else "signal"
+            return "replicate" if m >= n else "signal"
         return self.width
 
     def depth_of(self, n: int, m: int) -> Literal["insert", "signal", "stack", "first", "drop"]:
@@ -86,6 +88,11 @@ PRESETS: dict[str, Choices] = {
     "default": Choices(),
     "paper": Choices(preset="paper", width="signal", depth="signal", gain="orthonormal", heads="flat",
                      depth_boundary="periodization", dual=False, details="zero"),
+    # Initializing Models with Larger Ones (Xu et al. 2024, arXiv 2311.18823): no tensor takes a factor.
+    "weight-selection": Choices(preset="weight-selection", width="select", depth="first", gain="orthonormal",
+                                heads="flat", details="zero"),
+    # Scaling Smart (Samragh et al. 2024, arXiv 2409.12903); it says nothing about depth.
+    "hypercloning": Choices(preset="hypercloning", width="tile", details="zero"),
 }
 # fmt: on
 

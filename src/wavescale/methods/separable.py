@@ -12,8 +12,11 @@ from wavescale.errors import OptionError
 from wavescale.expressions import Apply, Constant, Details, Expression, Sum, scaled
 from wavescale.methods.depth import Chosen, DepthMap, Insert, Signal
 from wavescale.methods.method import Method, Piece, Resizing
-from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, Usage, usage
+from wavescale.methods.width import AxisMap, ResidualMap, SelectMap, SignalMap, UnitMap, Usage, usage
 from wavescale.operators import Copies
+
+# The axes of heads that lie together in one stored axis, which is what is resized where heads are flat.
+_FLAT_HEADS = (("heads", "head_dim"), ("kv_heads", "head_dim"))
 
 
 @dataclass(frozen=True)
@@ -26,28 +29,36 @@ class Separable(Method):
     def maps(self) -> dict[str, AxisMap]:
         """How each resizable axis changes; axes that keep their length are left out."""
         source, target = self.resizing.read_sizes, self.resizing.target.sizes.axes
-        maps = {name: self._map(name, source[name], target[name]) for name in RESIZABLE}
-        return {name: found for name, found in maps.items() if found is not None}
+        axes: tuple[tuple[str, ...], ...] = tuple((name,) for name in RESIZABLE)
+        if self.resizing.choices.heads == "flat":
+            axes = (*((name,) for name in RESIZABLE if all(name not in flat for flat in _FLAT_HEADS)), *_FLAT_HEADS)
+        found = {}
+        for names in axes:
+            axis = " × ".join(names)
+            changed = self._map(axis, prod(source[name] for name in names), prod(target[name] for name in names))
+            if changed is not None:
+                found[axis] = changed
+        return found
 
     def _map(self, name: str, n: int, m: int) -> AxisMap | None:
         choices, family = self.resizing.choices, self.resizing.source.family
         source, target = self.resizing.source.sizes, self.resizing.target.sizes
-        groups = (source.num_key_value_heads, target.num_key_value_heads)
-        regrouped = name == "heads" and choices.width != "signal" and groups[0] != groups[1]
-        grouped = regrouped and UnitMap.fits(n, m, groups)
-        if n == m and not grouped:
+        how, gain = choices.width_of(n, m), choices.gain_of(n, m)
+        kv_heads = (source.num_key_value_heads, target.num_key_value_heads)
+        grouped = name == "heads" and how in ("replicate", "tile") and UnitMap.fits(n, m, kv_heads)
+        if n == m and not (grouped and kv_heads[0] != kv_heads[1]):
             return None
-        if choices.width == "replicate" and m < n:
-            raise OptionError(
-                f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
-                "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
-            )
-        gain = choices.gain_of(n, m)
-        if n == m or choices.width_of(n, m) == "replicate":
-            if name == "hidden":
-                return ResidualMap(n, m, gain, family.norm == "layer", family.placement == "post", family.tied_norm)
-            return UnitMap(n, m, gain, groups if grouped else None)
-        return SignalMap(n, m, gain, choices.wavelet, choices.dual)
+        _check_direction(how, name, n, m)
+        match how:
+            case "signal":
+                return SignalMap(n, m, gain, choices.wavelet, choices.dual)
+            case "select":
+                return SelectMap(n, m, gain)
+        tiled = how == "tile"
+        if name == "hidden":
+            layer_norm, post = family.norm == "layer", family.placement == "post"
+            return ResidualMap(n, m, gain, layer_norm, post, family.tied_norm, tiled)
+        return UnitMap(n, m, gain, kv_heads if grouped else None, tiled)
 
     @cached_property
     def depth(self) -> DepthMap:
@@ -144,13 +155,7 @@ class Separable(Method):
     ) -> Expression:
         source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
         if len(names) > 1 and self.resizing.choices.heads == "flat":
-            n, m = prod(source[name] for name in names), prod(target[name] for name in names)
-            choices = self.resizing.choices
-            if n == m:
-                return expression
-            flat = SignalMap(n, m, choices.gain_of(n, m), choices.wavelet, choices.dual)
-            operator = flat.operator(usage(piece, side, ""), piece.row.norm)
-            return Apply(operator, expression, " × ".join(names), position)
+            names = (" × ".join(names),)
         for index, name in enumerate(names):
             if name in self.maps:
                 operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm)
@@ -172,10 +177,11 @@ class Separable(Method):
         before, after = source.sizes, target.sizes
         groups = (before.num_key_value_heads, after.num_key_value_heads)
         heads = (before.num_attention_heads, after.num_attention_heads)
-        if groups[0] != groups[1] and not found and not UnitMap.fits(*heads, groups):
-            found.append(f"{heads[0]}/{groups[0]} heads to {heads[1]}/{groups[1]} (no room for every query head)")
-        elif choices.heads == "flat" and heads[0] * before.head_dim != heads[1] * after.head_dim:
+        heads_change = heads[0] != heads[1] or groups[0] != groups[1] or before.head_dim != after.head_dim
+        if choices.heads == "flat" and heads_change:
             found.append("heads as flat channels")
+        elif groups[0] != groups[1] and not found and not UnitMap.fits(*heads, groups):
+            found.append(f"{heads[0]}/{groups[0]} heads to {heads[1]}/{groups[1]} (no room for every query head)")
         return tuple(found)
 
     @property
@@ -203,9 +209,29 @@ class Separable(Method):
         uses_wavelet = isinstance(self.depth, Signal) or any(isinstance(axis, SignalMap) for axis in self.maps.values())
         if choices.wavelet != "haar" and not uses_wavelet:
             remarks.append(
-                f"wavelet {choices.wavelet} has no effect: everything is copied (width or depth 'signal' use it)"
+                f"wavelet {choices.wavelet} has no effect: nothing is resampled (width or depth 'signal' use it)"
             )
         return tuple(remarks)
+
+
+def _check_direction(how: str, name: str, n: int, m: int) -> None:
+    """Refuse a way to resize that cannot take an axis from n to m."""
+    if how == "replicate" and m < n:
+        raise OptionError(
+            f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
+            "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
+        )
+    if how == "select" and m > n:
+        raise OptionError(
+            f"width 'select' picks from what there is, it cannot make {name} larger ({n} to {m}). "
+            "Use width 'replicate', which copies."
+        )
+    if how == "tile" and m % n:
+        near = f"{m // n * n} and {m // n * n + n}" if m > n else f"{n} and {2 * n}"
+        raise OptionError(
+            f"width 'tile' repeats the whole axis, it cannot make {name} {m} from {n}, which is no whole multiple. "
+            f"Nearest that fit: {near}; or use width 'replicate' to grow by any ratio and 'signal' to shrink."
+        )
 
 
 def _check_layer_map(layers: tuple[int, ...], n: int, m: int) -> None:
