@@ -87,7 +87,7 @@ def test_every_option_of_resize_is_explained(capfd: pytest.CaptureFixture[str]) 
     out = capfd.readouterr().out
     for option in (
         "--hidden-size", "--layers", "--heads", "--kv-heads", "--intermediate-size", "--like", "--scale-width",
-        "--scale-depth", "--preset", "--width", "--depth", "--wavelet", "--gain", "--seed", "--dtype",
+        "--scale-depth", "--preset", "--width", "--depth", "--layer-map", "--wavelet", "--gain", "--seed", "--dtype",
         "--max-shard-size", "--device", "--overwrite", "--architecture", "--quiet", "--verbose",
     ):  # fmt: skip
         line = next(line for line in out.splitlines() if f"{option} " in line)
@@ -138,9 +138,19 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "division by zero": (["--scale-depth", "1/0"], ["scale_depth", "1/0"]),
     "unknown wavelet": (["--scale-width", "2/3", "--wavelet", "ripple"], ["ripple", "db2"]),
     "continuous wavelet": (["--scale-width", "2/3", "--wavelet", "morl"], ["morl"]),
-    "unknown preset": (["--preset", "best"], ["best", "default", "paper"]),
-    "unknown width": (["--width", "stretch"], ["stretch", "replicate", "signal"]),
-    "unknown depth": (["--depth", "stretch"], ["stretch", "insert", "signal", "stack"]),
+    "unknown preset": (["--preset", "best"], ["best", "default", "paper", "weight-selection", "hypercloning"]),
+    "unknown width": (["--width", "stretch"], ["stretch", "replicate", "tile", "signal", "select"]),
+    "unknown depth": (["--depth", "stretch"], ["stretch", "insert", "signal", "stack", "first", "drop"]),
+    "map that is no list": (["--layer-map", "0,x"], ["--layer-map", "0,x", "whole numbers", "0,2,4"]),
+    "map with a negative layer": (["--layer-map", "-1,0"], ["--layer-map", "-1,0", "from 0"]),
+    "map beyond the last layer": (["--layer-map", "0,3"], ["--layer-map", "layer 3", "3 layers", "0 to 2"]),
+    "map of another length": (["--layer-map", "0,1", "--layers", "3"], ["--layer-map", "2 layers", "--layers", "3"]),
+    "map beside a depth": (["--layer-map", "0,1", "--depth", "drop"], ["--layer-map", "'drop'", "Leave one"]),
+    "selection that grows": (["--scale-width", "2", "--preset", "weight-selection"], ["select", "larger", "replicate"]),
+    "tiles between multiples": (
+        ["--scale-width", "4/3", "--preset", "hypercloning"],
+        ["tile", "24", "48", "replicate"],
+    ),
     "unknown gain": (["--gain", "loud"], ["loud", "role", "orthonormal"]),
     "unknown dtype": (["--dtype", "int4"], ["int4", "bfloat16"]),
     "seed that is no number": (["--seed", "lucky"], ["--seed", "integer"]),
@@ -295,6 +305,8 @@ for arguments in json.loads(sys.argv[1]):
             ["plan", "model", "--hidden-size", "32", "--preset", "paper"],
             ["plan", "model", "--like", "config only", "--dtype", "bfloat16"],
             ["plan", "config only", "--layers", "1", "--wavelet", "db2", "--json"],
+            ["plan", "model", "--scale-width", "2/3", "--layer-map", "0,2", "--preset", "weight-selection"],
+            ["plan", "model", "--scale-width", "2", "--preset", "hypercloning"],
         ],
     ],
     ids=["help", "plan"],
@@ -409,6 +421,31 @@ def test_options_reach_the_plan(folder: Path) -> None:
     )
     assert {tensor.dtype for tensor in plan.tensors} == {"bfloat16"}
     assert (folder / "out" / "model.safetensors.index.json").is_file()
+
+
+@pytest.mark.parametrize("command", ["resize", "plan"])
+def test_a_layer_map_reaches_the_plan(command: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    expected = wavescale.plan_resize(folder / "model", layer_map=[0, 2, 2, 1])
+    if command == "plan":
+        assert run(["plan", "model", "--layer-map", "0,2,2,1", "--json"]) == 0
+        text = capfd.readouterr().out
+    else:
+        assert run(["resize", "model", "out", "--layer-map", "0,2,2,1", "-q"]) == 0
+        text = (folder / "out" / "wavescale.json").read_text()
+        assert json.loads((folder / "out" / "config.json").read_text())["num_hidden_layers"] == 4
+        values, source = (load_file(folder / name / "model.safetensors") for name in ("out", "model"))
+        name = "encoder.layer.{}.output.dense.weight"
+        for layer, origin in enumerate((0, 2, 2, 1)):
+            assert torch.equal(values[name.format(layer)], source[name.format(origin)])
+    assert Plan.from_json(text) == expected
+
+
+@pytest.mark.parametrize(("preset", "factor"), [("weight-selection", "2/3"), ("hypercloning", "2")])
+def test_presets_of_others_reach_the_plan(preset: str, factor: str, folder: Path) -> None:
+    assert run(["resize", "model", "out", "--preset", preset, "--scale-width", factor, "-q"]) == 0
+    plan = Plan.from_json((folder / "out" / "wavescale.json").read_text())
+    assert plan == wavescale.plan_resize(folder / "model", preset=preset, scale_width=factor)
+    assert plan.choices.preset == preset
 
 
 def test_overwriting_replaces_the_output(folder: Path) -> None:

@@ -21,7 +21,7 @@ from wavescale.expressions import (
     Select,
     Sum,
 )
-from wavescale.operators import CopyAndPad, Replicate, Resample
+from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
 
 MATRIX = torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]], dtype=torch.float64)
 SOURCE = {
@@ -58,6 +58,8 @@ CASES: list[tuple[Expression, Any]] = [
     (Apply(Replicate(n=3, m=6, divide="count"), W, "x", 0, 2), SOURCE["w"].repeat_interleave(2, 0) / 2),
     (Apply(CopyAndPad(n=4, m=9, padding="mean"), G, "hidden", 0), torch.tensor([1.0, 1, 2, 2, 3, 3, 4, 4, 2.5])),
     (Apply(CopyAndPad(n=4, m=6, padding="cycle", gain=2.0), G, "hidden", 0), torch.tensor([2.0, 4, 6, 8, 2, 4])),
+    (Apply(CopyAndPad(n=4, m=8, padding="zero", tiled=True), G, "hidden", 0), torch.tensor([1.0, 2, 3, 4, 1, 2, 3, 4])),
+    (Apply(Selection(n=4, m=2), G, "hidden", 0), torch.tensor([1.0, 3])),
     (Apply(CopyAndPad(n=4, m=6, padding="zero"), G, "hidden", 0), torch.tensor([1.0, 2, 3, 4, 0, 0])),
     (Apply(Resample.of(4, 2, "haar").scaled(0.5**0.5), G, "hidden", 0), torch.tensor([1.5, 3.5])),
 ]
@@ -91,7 +93,10 @@ def test_operators_as_matrices_agree_with_applying_them() -> None:
     for operator in (
         Replicate(n=6, m=10, divide="root"),
         Replicate(n=6, m=12, groups=(2, 4), divide="count", gain=3.0),
+        Replicate(n=6, m=12, groups=(2, 2), divide="count", tiled=True),
         CopyAndPad(n=6, m=16, padding="mean", gain=0.7),
+        CopyAndPad(n=6, m=16, padding="cycle", tiled=True),
+        Selection(n=6, m=4, gain=2.0),
         Resample.of(6, 9, "db2"),
     ):
         matrix = torch.from_numpy(operator.matrix())

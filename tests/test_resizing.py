@@ -717,6 +717,7 @@ def test_a_source_named_by_its_home_is_not_taken_for_a_hub_id(tmp_path: Path, mo
         {"scale_width": "3/2", "scale_depth": 2, "seed": 3},
         {"scale_width": 0.5, "dtype": "bfloat16", "wavelet": "db2", "gain": "role"},
         {"hidden_size": 32, "num_hidden_layers": 4, "preset": "paper", "depth": "stack", "width": "signal"},
+        {"layer_map": [1, 0, 1], "scale_width": 2, "preset": "hypercloning"},
     ],
     ids=lambda options: " ".join(options),
 )

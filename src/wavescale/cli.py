@@ -51,12 +51,35 @@ ScaleWidth = Annotated[
 ScaleDepth = Annotated[
     str | None, typer.Option("--scale-depth", metavar="X", help="Factor on layers.", rich_help_panel=_SIZES)
 ]
-Preset = Annotated[str, typer.Option("--preset", help="default, or paper: BoT as published.", rich_help_panel=_CHOICES)]
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="default, paper (BoT as published), weight-selection or hypercloning.",
+        rich_help_panel=_CHOICES,
+    ),
+]
 Width = Annotated[
-    str | None, typer.Option("--width", help="replicate (copies) or signal (wavelet).", rich_help_panel=_CHOICES)
+    str | None,
+    typer.Option(
+        "--width",
+        help="replicate (copies), tile (copies of whole axes), signal (wavelet) or select (evenly spaced).",
+        rich_help_panel=_CHOICES,
+    ),
 ]
 Depth = Annotated[
-    str | None, typer.Option("--depth", help="insert, signal (wavelet) or stack.", rich_help_panel=_CHOICES)
+    str | None,
+    typer.Option(
+        "--depth",
+        help="insert, stack, signal (wavelet), first (the first layers) or drop (evenly spaced).",
+        rich_help_panel=_CHOICES,
+    ),
+]
+LayerMap = Annotated[
+    str | None,
+    typer.Option(
+        "--layer-map", metavar="0,2,4", help="Source layer, from 0, that each layer copies.", rich_help_panel=_CHOICES
+    ),
 ]
 Wavelet = Annotated[
     str | None,
@@ -95,8 +118,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 # Parameters that `resize` and `plan` hand on as they are.
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-    "scale_width", "scale_depth", "like", "preset", "width", "depth", "wavelet", "gain", "details", "seed", "dtype",
-    "architecture",
+    "scale_width", "scale_depth", "like", "preset", "width", "depth", "layer_map", "wavelet", "gain", "details",
+    "seed", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -132,6 +155,7 @@ def resize_command(
     preset: Preset = "default",
     width: Width = None,
     depth: Depth = None,
+    layer_map: LayerMap = None,
     wavelet: Wavelet = None,
     gain: Gain = None,
     details: DetailsOption = None,
@@ -190,6 +214,7 @@ def plan_command(
     preset: Preset = "default",
     width: Width = None,
     depth: Depth = None,
+    layer_map: LayerMap = None,
     wavelet: Wavelet = None,
     gain: Gain = None,
     details: DetailsOption = None,

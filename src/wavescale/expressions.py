@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isclose, prod
 from typing import TYPE_CHECKING, Any
 
 from wavescale.operators import Copies, Operator
@@ -234,6 +234,13 @@ class Scale(Expression):
 
     def compute(self, read: Reader) -> torch.Tensor:
         return self.of.compute(read) * self.factor
+
+
+def scaled(expression: Expression, factor: float) -> Expression:
+    """An expression times a number; factors that undo each other leave the tensor as it is stored."""
+    if isinstance(expression, Scale):
+        factor, expression = expression.factor * factor, expression.of
+    return expression if isclose(factor, 1.0, rel_tol=1e-12) else Scale(expression, factor)
 
 
 @dataclass(frozen=True)

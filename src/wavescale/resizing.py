@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -46,6 +46,7 @@ def plan_resize(
     preset: str = "default",
     width: str | None = None,
     depth: str | None = None,
+    layer_map: str | Sequence[int] | None = None,
     wavelet: str | None = None,
     gain: str | None = None,
     details: str | None = None,
@@ -69,10 +70,14 @@ def plan_resize(
     like
         A config to take the five sizes from.
     preset
-        `default`, or `paper` for BoT as published (arXiv 2603.07506).
+        `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
+        2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing).
     width, depth, wavelet, gain
-        Choices instead of the preset's: `replicate` or `signal`; `insert`, `signal` or `stack`; a
-        discrete wavelet of PyWavelets; `role` or `orthonormal`.
+        Choices instead of the preset's: `replicate`, `tile`, `signal` or `select`; `insert`, `stack`,
+        `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role` or `orthonormal`.
+    layer_map
+        For every layer of the target the source layer that it copies, counted from 0: a sequence, or
+        text such as `"0,2,4"`. Without another word on layers its length is their number.
     details
         `antisymmetric` (seeded, parts the copies that growing makes) or `zero`.
     seed
@@ -101,6 +106,9 @@ def plan_resize(
     >>> plan.target.num_attention_heads, plan.keeps_function
     (8, True)
     """
+    choices = choose(
+        preset, width=width, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain, details=details, seed=seed
+    )
     request = SizeRequest(
         hidden_size,
         num_hidden_layers,
@@ -110,8 +118,8 @@ def plan_resize(
         _fraction("scale_width", scale_width),
         _fraction("scale_depth", scale_depth),
         None if like is None else _config(like),
+        None if choices.layer_map is None else len(choices.layer_map),
     )
-    choices = choose(preset, width=width, depth=depth, wavelet=wavelet, gain=gain, details=details, seed=seed)
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
@@ -248,7 +256,9 @@ def _card(
 
 
 def _shown(option: str, value: object) -> str:
-    """An option's value without the path that it may be."""
+    """An option's value as the command line takes it, without the path that it may be."""
+    if option == "layer_map" and not isinstance(value, str) and isinstance(value, Sequence):
+        return ",".join(map(str, value))
     path = Path(str(value)).expanduser()
     if option != "like" or not path.exists():
         return str(value)

@@ -1,7 +1,7 @@
 """Which size becomes what: one table, read from the top.
 
-An explicit size beats a scale, a scale beats `--like`, `--like` beats following. Each decision is
-kept, so that a plan can say why.
+An explicit size beats a scale, a scale beats a layer map's length, that beats `--like`, and `--like`
+beats following. Each decision is kept, so that a plan can say why.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class SizeRequest:
         Factors, for example 1.5 or Fraction(2, 3).
     like
         A config (as a dictionary) to take sizes from.
+    mapped_layers
+        Length of a layer map.
     """
 
     hidden_size: int | None = None
@@ -86,6 +88,7 @@ class SizeRequest:
     scale_width: Fraction | None = None
     scale_depth: Fraction | None = None
     like: Mapping[str, Any] | None = None
+    mapped_layers: int | None = None
 
 
 def resolve_sizes(spec: ModelSpec, request: SizeRequest) -> tuple[Sizes, tuple[Decision, ...], tuple[str, ...]]:
@@ -125,6 +128,8 @@ def resolve_sizes(spec: ModelSpec, request: SizeRequest) -> tuple[Sizes, tuple[D
             target, reason = explicit, "given"
         elif scale is not None:
             target, reason = _times(spec, rule, source, scale), f"scale_{rule.scale} {scale}"
+        elif rule.name == "num_hidden_layers" and request.mapped_layers is not None:
+            target, reason = request.mapped_layers, "length of layer_map"
         elif like is not None:
             target, reason = getattr(like, rule.name), "like"
         elif rule.follows and found[rule.follows] != getattr(spec.sizes, rule.follows):

@@ -38,7 +38,7 @@ def target_spec(spec: ModelSpec, sizes: Sizes, dtype: str | None = None, origins
         config["head_dim"] = sizes.head_dim
     if config.get("pooler_output_size") is not None:
         config["pooler_output_size"] = sizes.pooled
-    if sizes.num_hidden_layers != source.num_hidden_layers and origins:
+    if origins and tuple(origins) != tuple(range(source.num_hidden_layers)):
         for field in family.per_layer_fields:
             entries = _per_layer(spec, field)
             if entries is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from operator import index
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from wavescale.errors import OptionError
 from wavescale.resampling import Boundary, wavelet_filters
@@ -20,19 +22,25 @@ class Choices:
     preset
         Where the defaults come from.
     width
-        `replicate` copies channels, units and heads and keeps the function (growing only);
-        `signal` resamples with the wavelet; `auto` replicates what grows and resamples what shrinks.
+        `replicate` copies channels, units and heads and keeps the function (growing only); `tile`
+        does so with copies of the whole axis one after the other (whole multiples only); `signal`
+        resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
+        (shrinking only); `auto` replicates what grows and resamples what shrinks.
     depth
         `insert` adds layers that pass their input on (growing only); `signal` resamples over the
-        layers; `stack` repeats the whole stack (growing only); `auto` inserts when growing and
-        resamples when shrinking.
+        layers; `stack` repeats the whole stack (growing only); `first` keeps the first layers and
+        `drop` evenly spaced ones, the first and the last among them (shrinking only); `auto` inserts
+        when growing and resamples when shrinking.
+    layer_map
+        For every layer of the target the source layer that it copies, counted from 0; it takes the
+        place of `depth`.
     wavelet
         Any discrete wavelet of PyWavelets, where `signal` is at work.
     gain
         `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `auto`:
         role when growing, orthonormal when shrinking.
     heads
-        `whole` moves heads as they are; `flat` resamples all channels of all heads as one signal.
+        `whole` moves heads as they are; `flat` takes all channels of all heads as one axis.
     depth_boundary
         `two-ended`, or `periodization` as in the paper's transform.
     dual
@@ -44,9 +52,10 @@ class Choices:
         Of all seeded noise.
     """
 
-    preset: Literal["default", "paper"] = "default"
-    width: Literal["auto", "replicate", "signal"] = "auto"
-    depth: Literal["auto", "insert", "signal", "stack"] = "auto"
+    preset: Literal["default", "paper", "weight-selection", "hypercloning"] = "default"
+    width: Literal["auto", "replicate", "signal", "tile", "select"] = "auto"
+    depth: Literal["auto", "insert", "signal", "stack", "first", "drop"] = "auto"
+    layer_map: tuple[int, ...] | None = None
     wavelet: str = "haar"
     gain: Literal["auto", "role", "orthonormal"] = "auto"
     heads: Literal["whole", "flat"] = "whole"
@@ -55,13 +64,13 @@ class Choices:
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
 
-    def width_of(self, n: int, m: int) -> Literal["replicate", "signal"]:
+    def width_of(self, n: int, m: int) -> Literal["replicate", "signal", "tile", "select"]:
         """How an axis goes from n to m."""
         if self.width == "auto":
-            return "replicate" if m > n else "signal"
+            return "replicate" if m >= n else "signal"
         return self.width
 
-    def depth_of(self, n: int, m: int) -> Literal["insert", "signal", "stack"]:
+    def depth_of(self, n: int, m: int) -> Literal["insert", "signal", "stack", "first", "drop"]:
         """How n layers become m."""
         if self.depth == "auto":
             return "insert" if m > n else "signal"
@@ -79,6 +88,11 @@ PRESETS: dict[str, Choices] = {
     "default": Choices(),
     "paper": Choices(preset="paper", width="signal", depth="signal", gain="orthonormal", heads="flat",
                      depth_boundary="periodization", dual=False, details="zero"),
+    # Initializing Models with Larger Ones (Xu et al. 2024, arXiv 2311.18823): no tensor takes a factor.
+    "weight-selection": Choices(preset="weight-selection", width="select", depth="first", gain="orthonormal",
+                                heads="flat", details="zero"),
+    # Scaling Smart (Samragh et al. 2024, arXiv 2409.12903); it says nothing about depth.
+    "hypercloning": Choices(preset="hypercloning", width="tile", details="zero"),
 }
 # fmt: on
 
@@ -89,12 +103,15 @@ def choose(preset: str = "default", **options: Any) -> Choices:
     Raises
     ------
     OptionError
-        An unknown preset, option value or wavelet; the message lists those that there are.
+        An unknown preset, option value or wavelet; the message lists those that there are. A layer map
+        that is none, or that comes with a choice of depth.
 
     Examples
     --------
     >>> choose("paper", wavelet="db2").gain
     'orthonormal'
+    >>> choose(layer_map="0,0,1").layer_map
+    (0, 0, 1)
     """
     if preset not in PRESETS:
         raise OptionError(f"preset {preset!r} is unknown; use one of {', '.join(PRESETS)}.")
@@ -104,11 +121,36 @@ def choose(preset: str = "default", **options: Any) -> Choices:
     for name, value in given.items():
         if name not in known:
             raise OptionError(f"option {name!r} is unknown; choices are {', '.join(sorted(known))}.")
-        allowed = get_args(hints[name])
+        allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
         if allowed and value not in allowed:
             raise OptionError(f"{name} {value!r} is unknown; use one of {', '.join(map(str, allowed))}.")
+    if "layer_map" in given:
+        if given.get("depth", "auto") != "auto":
+            raise OptionError(
+                f"layer_map (--layer-map) says what every layer copies, so depth {given['depth']!r} has no effect. "
+                "Leave one of the two out."
+            )
+        given["layer_map"] = _layer_map(given["layer_map"])
     choices = replace(PRESETS[preset], **given)
     if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
         raise OptionError(f"seed {choices.seed!r} is no whole number from 0 to 4,294,967,295.")
     wavelet_filters(choices.wavelet)
     return choices
+
+
+def _layer_map(value: object) -> tuple[int, ...]:
+    """A layer map from text such as `"0,2,4"` or from a sequence of whole numbers."""
+    layers: tuple[int, ...] = ()
+    try:
+        if isinstance(value, str):
+            layers = tuple(int(part) for part in value.split(","))
+        elif isinstance(value, Sequence):
+            layers = tuple(index(layer) for layer in value)
+    except (TypeError, ValueError):
+        pass  # refused below, together with what is empty
+    if not layers or min(layers) < 0:
+        raise OptionError(
+            f"layer_map (--layer-map) {value!r} is no list of layers; expected whole numbers from 0, one for each "
+            "layer of the target. Give for example 0,2,4."
+        )
+    return layers

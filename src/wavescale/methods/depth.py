@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from wavescale.architectures.schema import Role
 from wavescale.expressions import Constant, Expression, FoldDiagonal, FoldVector, Scale, Sum
 from wavescale.methods.choices import Gain
 from wavescale.methods.method import Piece, Resizing
+from wavescale.operators import spread_evenly
 from wavescale.resampling import Boundary, taps
 
 
@@ -43,31 +45,57 @@ class DepthMap(ABC):
         """The source layer that a target layer resembles most."""
 
     @property
+    @abstractmethod
     def exact(self) -> bool:
         """Whether the function is kept."""
-        return self.before == self.after
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for a person, without the numbers of layers."""
 
 
 @dataclass(frozen=True)
-class Keep(DepthMap):
-    """As many layers as before."""
+class Chosen(DepthMap):
+    """Plain copies of source layers: of all as they are, of some, or of some more than once.
+
+    Attributes
+    ----------
+    layers
+        For every layer of the target the source layer that it copies.
+    """
+
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, resizing: Resizing, how: Literal["stack", "first", "drop"]) -> Chosen:
+        """The layers that a choice of depth stands for.
+
+        `stack` repeats them all, l′ mod L (StackBERT, G_stack); `first` keeps the first L′ (Weight
+        Selection); `drop` keeps evenly spaced ones, the first and the last among them.
+        """
+        n, m = resizing.source.sizes.num_hidden_layers, resizing.target.sizes.num_hidden_layers
+        layers = spread_evenly(n, m).tolist() if how == "drop" else [layer % n for layer in range(m)]
+        return cls(resizing, tuple(layers))
 
     def express(self, piece: Piece, layer: int) -> Expression:
-        return self.resizing.read(piece, layer)
+        return self.resizing.read(piece, self.layers[layer])
 
     def origin(self, layer: int) -> int:
-        return layer
+        return self.layers[layer]
 
+    @property
+    def exact(self) -> bool:
+        return self.layers == tuple(range(self.before))
 
-@dataclass(frozen=True)
-class Stack(DepthMap):
-    """Repeat the whole stack: layer l′ is layer l′ mod L (StackBERT, G_stack)."""
-
-    def express(self, piece: Piece, layer: int) -> Expression:
-        return self.resizing.read(piece, self.origin(layer))
-
-    def origin(self, layer: int) -> int:
-        return layer % self.before
+    def describe(self) -> str:
+        runs: list[list[int]] = []
+        for layer in self.layers:
+            if runs and layer == runs[-1][-1] + 1:
+                runs[-1].append(layer)
+            else:
+                runs.append([layer])
+        shown = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+        return f"copies of {shown}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,9 @@ class Insert(DepthMap):
     def exact(self) -> bool:
         return True
 
+    def describe(self) -> str:
+        return "insertion"
+
 
 @dataclass(frozen=True)
 class Signal(DepthMap):
@@ -163,3 +194,10 @@ class Signal(DepthMap):
 
     def origin(self, layer: int) -> int:
         return int(np.abs(self._orthonormal[layer]).argmax())
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    def describe(self) -> str:
+        return "signal"

@@ -9,11 +9,14 @@ from zlib import crc32
 
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Constant, Details, Expression, Scale, Sum
-from wavescale.methods.depth import DepthMap, Insert, Keep, Signal, Stack
+from wavescale.expressions import Apply, Constant, Details, Expression, Sum, scaled
+from wavescale.methods.depth import Chosen, DepthMap, Insert, Signal
 from wavescale.methods.method import Method, Piece, Resizing
-from wavescale.methods.width import AxisMap, ResidualMap, SignalMap, UnitMap, Usage, usage
+from wavescale.methods.width import AxisMap, ResidualMap, SelectMap, SignalMap, UnitMap, Usage, usage
 from wavescale.operators import Copies
+
+# The axes of heads that lie together in one stored axis, which is what is resized where heads are flat.
+_FLAT_HEADS = (("heads", "head_dim"), ("kv_heads", "head_dim"))
 
 
 @dataclass(frozen=True)
@@ -26,28 +29,36 @@ class Separable(Method):
     def maps(self) -> dict[str, AxisMap]:
         """How each resizable axis changes; axes that keep their length are left out."""
         source, target = self.resizing.read_sizes, self.resizing.target.sizes.axes
-        maps = {name: self._map(name, source[name], target[name]) for name in RESIZABLE}
-        return {name: found for name, found in maps.items() if found is not None}
+        axes: tuple[tuple[str, ...], ...] = tuple((name,) for name in RESIZABLE)
+        if self.resizing.choices.heads == "flat":
+            axes = (*((name,) for name in RESIZABLE if all(name not in flat for flat in _FLAT_HEADS)), *_FLAT_HEADS)
+        found = {}
+        for names in axes:
+            axis = " × ".join(names)
+            changed = self._map(axis, prod(source[name] for name in names), prod(target[name] for name in names))
+            if changed is not None:
+                found[axis] = changed
+        return found
 
     def _map(self, name: str, n: int, m: int) -> AxisMap | None:
         choices, family = self.resizing.choices, self.resizing.source.family
         source, target = self.resizing.source.sizes, self.resizing.target.sizes
-        groups = (source.num_key_value_heads, target.num_key_value_heads)
-        regrouped = name == "heads" and choices.width != "signal" and groups[0] != groups[1]
-        grouped = regrouped and UnitMap.fits(n, m, groups)
-        if n == m and not grouped:
+        how, gain = choices.width_of(n, m), choices.gain_of(n, m)
+        kv_heads = (source.num_key_value_heads, target.num_key_value_heads)
+        grouped = name == "heads" and how in ("replicate", "tile") and UnitMap.fits(n, m, kv_heads)
+        if n == m and not (grouped and kv_heads[0] != kv_heads[1]):
             return None
-        if choices.width == "replicate" and m < n:
-            raise OptionError(
-                f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
-                "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
-            )
-        gain = choices.gain_of(n, m)
-        if n == m or choices.width_of(n, m) == "replicate":
-            if name == "hidden":
-                return ResidualMap(n, m, gain, family.norm == "layer", family.placement == "post", family.tied_norm)
-            return UnitMap(n, m, gain, groups if grouped else None)
-        return SignalMap(n, m, gain, choices.wavelet, choices.dual)
+        _check_direction(how, name, n, m)
+        match how:
+            case "signal":
+                return SignalMap(n, m, gain, choices.wavelet, choices.dual)
+            case "select":
+                return SelectMap(n, m, gain)
+        tiled = how == "tile"
+        if name == "hidden":
+            layer_norm, post = family.norm == "layer", family.placement == "post"
+            return ResidualMap(n, m, gain, layer_norm, post, family.tied_norm, tiled)
+        return UnitMap(n, m, gain, kv_heads if grouped else None, tiled)
 
     @cached_property
     def depth(self) -> DepthMap:
@@ -55,21 +66,28 @@ class Separable(Method):
         choices = self.resizing.choices
         n = self.resizing.source.sizes.num_hidden_layers
         m = self.resizing.target.sizes.num_hidden_layers
+        if choices.layer_map is not None:
+            _check_layer_map(choices.layer_map, n, m)
+            return Chosen(self.resizing, choices.layer_map)
         if n == m:
-            return Keep(self.resizing)
+            return Chosen(self.resizing, tuple(range(n)))
         how = choices.depth_of(n, m)
-        if how != "signal" and m < n:
+        if how in ("insert", "stack") and m < n:
             raise OptionError(
                 f"depth {how!r} adds layers, it cannot make {n} layers {m}. "
-                "Use depth 'signal', or leave the choice out."
+                "Use depth 'signal', 'first' or 'drop', or leave the choice out."
+            )
+        if how in ("first", "drop") and m > n:
+            raise OptionError(
+                f"depth {how!r} takes layers away, it cannot make {n} layers {m}. Use depth 'insert' or 'stack'."
             )
         match how:
             case "insert":
                 return Insert(self.resizing)
-            case "stack":
-                return Stack(self.resizing)
-            case _:
+            case "signal":
                 return Signal(self.resizing, choices.wavelet, choices.depth_boundary, choices.gain_of(n, m))
+            case _:
+                return Chosen.of(self.resizing, how)
 
     def origin(self, layer: int) -> int:
         return self.depth.origin(layer)
@@ -83,8 +101,7 @@ class Separable(Method):
             if not terms:
                 return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
         else:
-            factor = self._factor(piece, layer)
-            source = source if factor == 1.0 else Scale(source, factor)
+            source = scaled(source, self._factor(piece, layer))
             expression = source
             for position, axis in enumerate(piece.axes.axes):
                 expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
@@ -138,13 +155,7 @@ class Separable(Method):
     ) -> Expression:
         source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
         if len(names) > 1 and self.resizing.choices.heads == "flat":
-            n, m = prod(source[name] for name in names), prod(target[name] for name in names)
-            choices = self.resizing.choices
-            if n == m:
-                return expression
-            flat = SignalMap(n, m, choices.gain_of(n, m), choices.wavelet, choices.dual)
-            operator = flat.operator(usage(piece, side, ""), piece.row.norm)
-            return Apply(operator, expression, " × ".join(names), position)
+            names = (" × ".join(names),)
         for index, name in enumerate(names):
             if name in self.maps:
                 operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm)
@@ -166,10 +177,11 @@ class Separable(Method):
         before, after = source.sizes, target.sizes
         groups = (before.num_key_value_heads, after.num_key_value_heads)
         heads = (before.num_attention_heads, after.num_attention_heads)
-        if groups[0] != groups[1] and not found and not UnitMap.fits(*heads, groups):
-            found.append(f"{heads[0]}/{groups[0]} heads to {heads[1]}/{groups[1]} (no room for every query head)")
-        elif choices.heads == "flat" and heads[0] * before.head_dim != heads[1] * after.head_dim:
+        heads_change = heads[0] != heads[1] or groups[0] != groups[1] or before.head_dim != after.head_dim
+        if choices.heads == "flat" and heads_change:
             found.append("heads as flat channels")
+        elif groups[0] != groups[1] and not found and not UnitMap.fits(*heads, groups):
+            found.append(f"{heads[0]}/{groups[0]} heads to {heads[1]}/{groups[1]} (no room for every query head)")
         return tuple(found)
 
     @property
@@ -179,9 +191,7 @@ class Separable(Method):
         if not self.keeps_function:
             changes = list(self._departures)
             if not self.depth.exact:
-                changes.append(
-                    f"layers {self.depth.before} to {self.depth.after} by {type(self.depth).__name__.lower()}"
-                )
+                changes.append(f"layers {self.depth.before} to {self.depth.after} by {self.depth.describe()}")
             remarks.append(f"the function is not kept: {'; '.join(changes)}")
         hidden = self.maps.get("hidden")
         if isinstance(hidden, ResidualMap) and not hidden.exact and hidden.gain == "role":
@@ -189,7 +199,7 @@ class Separable(Method):
                 f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
                 f"at {hidden.m} it comes close (verify says how close)"
             )
-        if source.sizes == target.sizes and not self.resizing.orders:
+        if source.sizes == target.sizes and self.depth.exact and not self.resizing.orders:
             remarks.append("nothing changes: give a size, such as --hidden-size or --scale-width")
         shrinks = [name for name, n in source.sizes.axes.items() if target.sizes.axes[name] < n]
         if target.sizes.num_hidden_layers < source.sizes.num_hidden_layers:
@@ -199,6 +209,40 @@ class Separable(Method):
         uses_wavelet = isinstance(self.depth, Signal) or any(isinstance(axis, SignalMap) for axis in self.maps.values())
         if choices.wavelet != "haar" and not uses_wavelet:
             remarks.append(
-                f"wavelet {choices.wavelet} has no effect: everything is copied (width or depth 'signal' use it)"
+                f"wavelet {choices.wavelet} has no effect: nothing is resampled (width or depth 'signal' use it)"
             )
         return tuple(remarks)
+
+
+def _check_direction(how: str, name: str, n: int, m: int) -> None:
+    """Refuse a way to resize that cannot take an axis from n to m."""
+    if how == "replicate" and m < n:
+        raise OptionError(
+            f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
+            "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
+        )
+    if how == "select" and m > n:
+        raise OptionError(
+            f"width 'select' picks from what there is, it cannot make {name} larger ({n} to {m}). "
+            "Use width 'replicate', which copies."
+        )
+    if how == "tile" and m % n:
+        near = f"{m // n * n} and {m // n * n + n}" if m > n else f"{n} and {2 * n}"
+        raise OptionError(
+            f"width 'tile' repeats the whole axis, it cannot make {name} {m} from {n}, which is no whole multiple. "
+            f"Nearest that fit: {near}; or use width 'replicate' to grow by any ratio and 'signal' to shrink."
+        )
+
+
+def _check_layer_map(layers: tuple[int, ...], n: int, m: int) -> None:
+    """Refuse a map from n source layers to m that names others, or too few or too many."""
+    beyond = next((layer for layer in layers if layer >= n), None)
+    if beyond is not None:
+        raise OptionError(
+            f"layer_map (--layer-map) names layer {beyond}, the source has {n} layers. Give numbers from 0 to {n - 1}."
+        )
+    if len(layers) != m:
+        raise OptionError(
+            f"layer_map (--layer-map) names {len(layers)} layers, num_hidden_layers (--layers, --scale-depth) asks "
+            f"for {m}. Name one source layer for each, or leave the size out: the map then sets it."
+        )

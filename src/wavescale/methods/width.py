@@ -7,14 +7,15 @@ amplitude, inputs the sum.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from math import sqrt
 
 from wavescale.architectures.schema import Role
 from wavescale.methods.choices import Gain
 from wavescale.methods.method import Piece
-from wavescale.operators import CopyAndPad, Operator, Replicate, Resample, copied_units
+from wavescale.operators import CopyAndPad, Operator, Replicate, Resample, Selection, copied_units
 from wavescale.operators.duplication import Padding
 
 
@@ -100,6 +101,26 @@ class SignalMap(AxisMap):
 
 
 @dataclass(frozen=True)
+class SelectMap(AxisMap):
+    """Keep some samples as they are (Weight Selection, arXiv 2311.18823).
+
+    Its own gain is the orthonormal one, 1 throughout. By role, what reads the axis makes up for the
+    samples that its sum lost.
+    """
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        chosen = Selection(n=self.n, m=self.m)
+        if self.gain == "orthonormal":
+            return chosen
+        lost = self.n / self.m
+        return chosen.scaled({Usage.READ: lost, Usage.QUERY: sqrt(lost)}.get(use, 1.0))
+
+    @property
+    def tied_factor(self) -> float:
+        return 1.0 if self.gain == "orthonormal" else self.n / self.m
+
+
+@dataclass(frozen=True)
 class UnitMap(AxisMap):
     """Replicate units that only linear maps and elementwise functions touch: FFN units, heads, pooled outputs.
 
@@ -107,18 +128,21 @@ class UnitMap(AxisMap):
     ----------
     groups
         Key-value heads before and after, on the axis of query heads.
+    tiled
+        Copies of the whole axis one after the other.
     """
 
     groups: tuple[int, int] | None = None
+    tiled: bool = False
 
     def operator(self, use: Usage, norm: str) -> Operator:
-        copies = Replicate(n=self.n, m=self.m, groups=self.groups)
+        copies = Replicate(n=self.n, m=self.m, groups=self.groups, tiled=self.tiled)
         if self.gain == "orthonormal":
-            return Replicate(n=self.n, m=self.m, groups=self.groups, divide="root")
+            return replace(copies, divide="root")
         if use is Usage.READ:
-            return Replicate(n=self.n, m=self.m, groups=self.groups, divide="count")
+            return replace(copies, divide="count")
         if use is Usage.QUERY:
-            return Replicate(n=self.n, m=self.m, divide="count", gain=sqrt(self.m / self.n))
+            return replace(copies, divide="count", gain=sqrt(self.m / self.n))
         return copies
 
     @property
@@ -150,11 +174,14 @@ class ResidualMap(AxisMap):
         Norms stand after the residual sum.
     tied_norm
         The norm before the tied matrix.
+    tiled
+        Copies of the whole stream one after the other.
     """
 
     layer_norm: bool
     post: bool
     tied_norm: str
+    tiled: bool = False
 
     @property
     def copies(self) -> int:
@@ -167,21 +194,22 @@ class ResidualMap(AxisMap):
         return self.copies * self.n / self.m
 
     def operator(self, use: Usage, norm: str) -> Operator:
-        n, m, k, s = self.n, self.m, self.copies, self.share
+        k, s = self.copies, self.share
+        grown = partial(CopyAndPad, n=self.n, m=self.m, tiled=self.tiled)
         mean: Padding = "mean" if self.layer_norm else "zero"
         if self.gain == "orthonormal":
-            return CopyAndPad(n=n, m=m, padding="cycle" if use is Usage.READ else mean, gain=1 / sqrt(k))
+            return grown(padding="cycle" if use is Usage.READ else mean, gain=1 / sqrt(k))
         match use:
             case Usage.READ:
                 # After a post-LN norm the padding is not zero, so its readers must be.
-                return CopyAndPad(n=n, m=m, padding="zero" if self.post else "cycle", gain=1 / k)
+                return grown(padding="zero" if self.post else "cycle", gain=1 / k)
             case Usage.NORM_WEIGHT:
-                return CopyAndPad(n=n, m=m, padding="cycle", gain=sqrt(s))
+                return grown(padding="cycle", gain=sqrt(s))
             case Usage.NORM_BIAS:
                 shift: Padding = "mean" if self.post and norm != self.tied_norm else "zero"
-                return CopyAndPad(n=n, m=m, padding=shift)
+                return grown(padding=shift)
             case _:
-                return CopyAndPad(n=n, m=m, padding=mean, gain=1.0 if self.post else 1 / sqrt(s))
+                return grown(padding=mean, gain=1.0 if self.post else 1 / sqrt(s))
 
     @property
     def tied_factor(self) -> float:

@@ -1,7 +1,8 @@
 """Growing by copies: the operators that keep a model's function (METHOD: exact growth at any size).
 
-Outputs are copied; what reads them divides by the number of copies. At whole multiples this is
-synthesis with the Haar wavelet.
+Outputs are copied; what reads them divides by the number of copies. The copies of a unit lie side by
+side, which at whole multiples is synthesis with the Haar wavelet, or the whole axis is tiled
+(HyperCloning, Samragh et al. 2024, arXiv 2409.12903).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Copies(Operator):
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate(Copies):
-    """Unit j of the target copies unit ⌊j·n/m⌋ of the source.
+    """Unit j of the target copies unit ⌊j·n/m⌋ of the source, or unit j mod n.
 
     Attributes
     ----------
@@ -48,15 +49,18 @@ class Replicate(Copies):
     groups
         (n, m) of the key-value heads, when the units are query heads: a target group copies one
         source group whole, so that every query head keeps a copy of its own keys and values.
+    tiled
+        Copies of the whole axis one after the other, rather than those of each unit side by side.
     """
 
     divide: Divide = "no"
     groups: tuple[int, int] | None = None
+    tiled: bool = False
 
     def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         import torch
 
-        index = copied_units(self.n, self.m, self.groups)
+        index = self.copied
         out = x.index_select(axis, torch.from_numpy(index).to(x.device))
         weight = self.weights(index)
         if (weight == 1.0).all():
@@ -74,7 +78,7 @@ class Replicate(Copies):
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return copied_units(self.n, self.m, self.groups)
+        return copied_units(self.n, self.m, self.groups, self.tiled)
 
     @property
     def total(self) -> float:
@@ -88,12 +92,17 @@ class Replicate(Copies):
 
     def describe(self) -> str:
         how = {"no": "copies", "count": "copies ÷ count", "root": "copies ÷ √count"}[self.divide]
-        return f"{how}{' in whole groups' if self.groups else ''}{self.gain_text}"
+        tiled = " end to end" if self.tiled else ""
+        return f"{how}{tiled}{' in whole groups' if self.groups else ''}{self.gain_text}"
 
 
 @lru_cache(maxsize=64)
-def copied_units(n: int, m: int, groups: tuple[int, int] | None = None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def copied_units(
+    n: int, m: int, groups: tuple[int, int] | None = None, tiled: bool = False
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Which source unit each of m target units copies, as an int64 array of shape (m,).
+
+    `groups` and `tiled` are as in `Replicate`.
 
     Examples
     --------
@@ -101,16 +110,20 @@ def copied_units(n: int, m: int, groups: tuple[int, int] | None = None) -> np.nd
     array([0, 0, 1, 2])
     >>> copied_units(4, 6, groups=(2, 3))   # two groups of two: the first is copied twice
     array([0, 0, 1, 1, 2, 3])
+    >>> copied_units(4, 8, groups=(2, 2), tiled=True)   # two groups of two become two groups of four
+    array([0, 1, 0, 1, 2, 3, 2, 3])
     """
     if groups is None:
-        return np.arange(m, dtype=np.int64) * n // m
+        place = np.arange(m, dtype=np.int64)
+        return place % n if tiled else place * n // m
     kv, kv_target = groups
     group, group_target = n // kv, m // kv_target
-    source = np.arange(kv_target, dtype=np.int64) * kv // kv_target
+    source = copied_units(kv, kv_target, tiled=tiled)
     copies = np.bincount(source, minlength=kv)
-    nth = np.arange(kv_target) - np.searchsorted(source, source)  # which copy of its group this is
+    nth = np.array([np.count_nonzero(source[:at] == found) for at, found in enumerate(source)])  # copy of its group
     slot = nth[:, None] * group_target + np.arange(group_target)[None, :]
-    head = source[:, None] * group + slot * group // (copies[source][:, None] * group_target)
+    within = slot % group if tiled else slot * group // (copies[source][:, None] * group_target)
+    head: np.ndarray[tuple[int, int], np.dtype[np.int64]] = source[:, None] * group + within
     return head.reshape(-1)
 
 
@@ -123,15 +136,18 @@ class CopyAndPad(Copies):
     padding
         `"mean"` of all channels (LayerNorm then takes it off), `"zero"`, or `"cycle"` through the
         channels from the first (for weights that meet a zero: alive, and of the right size).
+    tiled
+        Copies of the whole axis one after the other, rather than those of each channel side by side.
     """
 
     padding: Padding
+    tiled: bool = False
 
     def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         import torch
 
         copies, rest = divmod(self.m, self.n)
-        out = x.repeat_interleave(copies, dim=axis)
+        out = torch.cat([x] * copies, dim=axis) if self.tiled else x.repeat_interleave(copies, dim=axis)
         if rest and self.padding == "mean":
             mean = x.mean(dim=axis, keepdim=True)
             out = torch.cat([out, mean.expand(*[rest if p == axis % x.ndim else -1 for p in range(x.ndim)])], dim=axis)
@@ -144,7 +160,7 @@ class CopyAndPad(Copies):
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         copies = self.m // self.n
         padding = np.full(self.m % self.n, -1, dtype=np.int64)
-        return np.concatenate([np.repeat(np.arange(self.n, dtype=np.int64), copies), padding])
+        return np.concatenate([copied_units(self.n, self.n * copies, tiled=self.tiled), padding])
 
     @property
     def total(self) -> float:
@@ -158,4 +174,4 @@ class CopyAndPad(Copies):
         copies, rest = divmod(self.m, self.n)
         words = "1 copy" if copies == 1 else f"{copies} copies"
         pad = f" and {rest} of {self.padding} padding" if rest else ""
-        return f"{words}{pad}{self.gain_text}"
+        return f"{words}{' end to end' if self.tiled else ''}{pad}{self.gain_text}"
