@@ -172,7 +172,7 @@ class Plan:
         """One line per target tensor; layers that differ only in their number share one unless `every`."""
         groups: dict[tuple[str, ...], list[int | None]] = {}
         for tensor in self.tensors:
-            name, layer = (tensor.name, None) if every else _split_layer(tensor.name)
+            name, layer = (tensor.name, None) if every else split_layer(tensor.name)
             text = describe(tensor.expression, None if every else "*")
             groups.setdefault((name, str(list(tensor.shape)), tensor.dtype, text), []).append(layer)
         lines = []
@@ -198,7 +198,8 @@ def decimal(number: float) -> str:
     return f"{number:.3g} {prefixes[0]}"
 
 
-def _split_layer(name: str) -> tuple[str, int | None]:
+def split_layer(name: str) -> tuple[str, int | None]:
+    """A tensor's name with a star for its layer's number, and that number; None for a tensor outside the layers."""
     parts = name.split(".")
     for position, part in enumerate(parts):
         # A number inside the name is the layer's; `decoder.0.weight` has it in second place of three.
@@ -221,7 +222,7 @@ def describe(expression: Expression, star: str | None = None) -> str:
     """An expression in words; `star` stands in for the layer's number in source names."""
     match expression:
         case Read(name):
-            return (_split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
+            return (split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
         case Part(of, _, start, length):
             return f"{describe(of, star)}[{start}:{start + length}]"
         case Concatenate(parts):
@@ -477,4 +478,13 @@ def _decode(value: Any) -> Any:
     return value
 
 
-__all__ = ["DTYPE_BYTES", "Operator", "Plan", "TensorPlan", "expected_tensors", "make_plan", "match_tensors"]
+__all__ = [
+    "DTYPE_BYTES",
+    "Operator",
+    "Plan",
+    "TensorPlan",
+    "expected_tensors",
+    "make_plan",
+    "match_tensors",
+    "split_layer",
+]
