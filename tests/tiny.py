@@ -123,8 +123,8 @@ def make(case: Case, dtype: torch.dtype = torch.float32, seed: int = 0, **sizes:
     return loaded
 
 
-def outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The model's outputs on a fixed input: logits where it has them, else hidden states."""
+def inputs_for(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """A fixed input."""
     generator = torch.Generator().manual_seed(7)
     name = type(model).__name__
     if model.config.model_type in ("vit", "deit"):
@@ -135,8 +135,13 @@ def outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     else:
         ids = torch.randint(3, 31, (4, 9), generator=generator)
         inputs = {"input_ids": ids.view(2, 2, 9) if "MultipleChoice" in name or "DoubleHeads" in name else ids}
+    return inputs
+
+
+def outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The model's outputs on a fixed input: logits where it has them, else hidden states."""
     with torch.no_grad():
-        found = model(**inputs)
+        found = model(**inputs_for(model))
     wanted = ("logits", "mc_logits", "start_logits", "end_logits", "prediction_logits", "seq_relationship_logits",
               "reconstruction", "cls_logits", "distillation_logits")  # fmt: skip
     kept = {key: value for key, value in found.items() if key in wanted and torch.is_tensor(value)}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from wavescale.analysis import analyse
     from wavescale.artifacts import Artifacts
     from wavescale.errors import WavescaleError
+    from wavescale.optimizer import resize_optimizer_state
     from wavescale.plan import Plan
     from wavescale.resampling import resample, resampling_matrix
     from wavescale.resizing import plan_resize, resize, resize_checkpoint
@@ -28,6 +29,7 @@ __all__ = [
     "resampling_matrix",
     "resize",
     "resize_checkpoint",
+    "resize_optimizer_state",
     "verify",
 ]
 
@@ -44,6 +46,7 @@ _HOME = {
     "resampling_matrix": "resampling",
     "resize": "resizing",
     "resize_checkpoint": "resizing",
+    "resize_optimizer_state": "optimizer",
     "verify": "verification",
 }
 

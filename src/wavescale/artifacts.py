@@ -35,6 +35,16 @@ def read_name(axis: str, layer: int) -> str:
     return f"{_READ}/{axis}/{layer}"
 
 
+def keep_beside(read: str) -> str:
+    """The name of the units that stay, from that of the matrix of what reads them."""
+    return _KEEP + read.removeprefix(_READ)
+
+
+def finished(name: str) -> bool:
+    """Whether a name is that of a finished tensor of the target."""
+    return name.startswith(f"{_TENSOR}/")
+
+
 @dataclass(frozen=True)
 class Units:
     """The units of one layer that stay, and how what read all of them reads these.

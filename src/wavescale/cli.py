@@ -168,6 +168,15 @@ def resize_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=_RUNNING)
     ] = False,
+    optimizer_state: Annotated[
+        Path | None,
+        typer.Option(
+            "--optimizer-state",
+            metavar="FILE",
+            help="Resize AdamW's moments as well: the optimizer.pt of a Trainer checkpoint.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
     architecture: Architecture = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -190,7 +199,7 @@ def resize_command(
 
         resize_checkpoint(
             model, out, max_shard_size=max_shard_size, device=device, overwrite=overwrite,
-            on_plan=on_plan, on_tensor=on_tensor, **options,
+            optimizer_state=optimizer_state, on_plan=on_plan, on_tensor=on_tensor, **options,
         )  # fmt: skip
     if not quiet:
         typer.echo(f"written: {out}")

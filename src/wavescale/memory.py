@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wavescale.architectures import FAMILIES
 from wavescale.errors import CheckpointError, SizeError
 from wavescale.plan import Plan
 from wavescale.spec import ModelSpec, read_spec
@@ -34,6 +35,19 @@ def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     return dict(revert_weight_conversion(model, state))
 
 
+def disk_names(model: PreTrainedModel) -> dict[str, str]:
+    """The name that `save_pretrained` gives each parameter, by its name in `named_parameters`.
+
+    Works on models without weights. A parameter that is not stored as it is has no entry.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    parameters = dict(model.named_parameters())
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    stored = revert_weight_conversion(model, parameters)
+    return {names[id(value)]: disk for disk, value in stored.items() if id(value) in names}
+
+
 def model_spec(model: PreTrainedModel) -> ModelSpec:
     """A model in memory as a spec; whether it ties embeddings is read off its parameters."""
     config = json.loads(model.config.to_json_string(use_diff=False))
@@ -54,16 +68,36 @@ def target_config(plan: Plan) -> Any:
     SizeError
         The class refuses the config.
     """
+    try:
+        return _config(plan.family, plan.config)
+    except Exception as error:  # transformers raises several types of its own here
+        raise SizeError(f"{FAMILIES[plan.family].config_class} refuses the new sizes: {error}") from error
+
+
+def _config(family: str, config: Mapping[str, Any]) -> Any:
     import transformers
 
-    from wavescale.architectures import FAMILIES
+    values = {key: value for key, value in config.items() if key not in ("model_type", "transformers_version")}
+    return getattr(transformers, FAMILIES[family].config_class)(**values)
 
-    config_class = getattr(transformers, FAMILIES[plan.family].config_class)
-    values = {key: value for key, value in plan.config.items() if key not in ("model_type", "transformers_version")}
-    try:
-        return config_class(**values)
-    except Exception as error:  # transformers raises several types of its own here
-        raise SizeError(f"{config_class.__name__} refuses the new sizes: {error}") from error
+
+def empty_model(family: str, class_name: str, config: Mapping[str, Any]) -> PreTrainedModel:
+    """A model that has parameters with names, shapes and ties, but no weights.
+
+    Raises
+    ------
+    CheckpointError
+        transformers refuses the config.
+    """
+    import torch
+    import transformers
+
+    with quiet_loading(), torch.device("meta"):
+        try:
+            model: PreTrainedModel = getattr(transformers, class_name)(_config(family, config))
+        except Exception as error:  # as above
+            raise CheckpointError(f"config.json: {class_name} refuses it: {error}") from error
+    return model
 
 
 def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTrainedModel) -> PreTrainedModel:

@@ -65,6 +65,21 @@ class Taps:
         """The same operator times a factor."""
         return self if gain == 1.0 else Taps(self.index, self.weight * gain, self.n)
 
+    def squared(self) -> Taps:
+        """The operator whose every entry is the square of this one's.
+
+        Taps of a row that meet in one sample make one entry, so they are summed before.
+
+        Examples
+        --------
+        >>> Taps(np.array([[0, 1, 0]]), np.array([[1.0, 2.0, 3.0]]), 2).squared().matrix()
+        array([[16.,  4.]])
+        """
+        rows = np.arange(self.index.shape[0])[:, None]
+        _, where = np.unique(rows * self.n + self.index, return_inverse=True)
+        entry = np.bincount(where.reshape(-1), self.weight.reshape(-1))
+        return Taps(self.index, self.weight * entry[where].reshape(self.weight.shape), self.n)
+
     def apply(self, x: ArrayT, axis: int = -1) -> ArrayT:
         """Apply to one axis of an array or tensor whose length there is n.
 

@@ -19,6 +19,7 @@ from wavescale.errors import OptionError, OutputError
 from wavescale.execute import execute
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
+from wavescale.optimizer import read_state, state_bytes, write_run, write_state
 from wavescale.plan import Plan, TensorPlan
 from wavescale.planning import make_plan
 from wavescale.sizes import SizeRequest
@@ -171,6 +172,7 @@ def resize_checkpoint(
     overwrite: bool = False,
     architecture: str | None = None,
     artifacts: Artifacts = NOTHING,
+    optimizer_state: str | os.PathLike[str] | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_tensor: Callable[[TensorPlan], None] | None = None,
     **options: Any,
@@ -193,6 +195,10 @@ def resize_checkpoint(
         The class of transformers, for a config that names none.
     artifacts
         What `wavescale.analyse` found.
+    optimizer_state
+        AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`). It is resized
+        as well, and `trainer_state.json` and `scheduler.pt` beside it are copied, so that
+        `trainer.train(resume_from_checkpoint=out)` goes on.
     on_plan, on_tensor
         Called with the plan before the first tensor, and with each tensor's plan when it is written.
     options
@@ -205,7 +211,8 @@ def resize_checkpoint(
     Raises
     ------
     WavescaleError
-        As in `plan_resize`; or the output exists or does not fit on the disk, or a tensor holds NaN.
+        As in `plan_resize`; or the output exists or does not fit on the disk, or a tensor holds NaN, or
+        the optimizer state cannot be read or belongs to another model.
     """
     target = Path(out)
     shard_bytes = _bytes(max_shard_size)
@@ -216,24 +223,36 @@ def resize_checkpoint(
         raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
     plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, **options)
     check_companions(checkpoint.path, plan)
-    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite)
     _check_device(device)
-    from wavescale.memory import target_config
+    from wavescale.memory import empty_model, target_config
 
     target_config(plan)
+    moments, beside = None, None if optimizer_state is None else Path(optimizer_state).expanduser()
+    if beside is not None:
+        if target.resolve() in beside.resolve().parents:
+            raise OutputError(f"{out}: holds {beside.name}, so it is not replaced. Choose another folder.")
+        moments = read_state(beside, plan, checkpoint.config)
+    besides = 0 if moments is None else state_bytes(plan, moments)
+    # Moments are parked on the disk before they are saved: twice the room.
+    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, 2 * besides)
     if on_plan is not None:
         on_plan(plan)
+    given = {**options, "architecture": architecture, "optimizer_state": None if beside is None else beside.name}
     with writer:
         for tensor, value in execute(plan, checkpoint.read, device, artifacts):
             writer.write_tensor(tensor.name, value)
             if on_tensor is not None:
                 on_tensor(tensor)
+        if moments is not None and beside is not None:
+            empty = empty_model(plan.family, plan.architecture, plan.config)
+            write_state(moments, empty, plan, writer, artifacts, device)
+            write_run(beside.parent, writer)
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
         writer.write_text(
             "README.md",
-            _card(str(model), target, plan, checkpoint, artifacts, {**options, "architecture": architecture}),
+            _card(str(model), target, plan, checkpoint, artifacts, given),
         )
     return plan
 

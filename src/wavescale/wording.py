@@ -41,7 +41,7 @@ def describe(expression: Expression, star: str | None = None) -> str:
     """An expression in words; `star` stands in for the layer's number in source names."""
     match expression:
         case Read(name):
-            return (_split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
+            return (split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
         case Part(of, _, start, length):
             return f"{describe(of, star)}[{start}:{start + length}]"
         case Concatenate(parts):
@@ -80,7 +80,7 @@ def tensor_lines(tensors: Iterable[tuple[str, Shape, str, Expression]], every: b
     """
     groups: dict[tuple[str, ...], list[int | None]] = {}
     for full_name, shape, dtype, expression in tensors:
-        name, layer = (full_name, None) if every else _split_layer(full_name)
+        name, layer = (full_name, None) if every else split_layer(full_name)
         text = describe(expression, None if every else "*")
         groups.setdefault((name, str(list(shape)), dtype, text), []).append(layer)
     lines = []
@@ -91,7 +91,8 @@ def tensor_lines(tensors: Iterable[tuple[str, Shape, str, Expression]], every: b
     return lines
 
 
-def _split_layer(name: str) -> tuple[str, int | None]:
+def split_layer(name: str) -> tuple[str, int | None]:
+    """A tensor's name with a star for its layer's number, and that number; None for a tensor outside the layers."""
     parts = name.split(".")
     for position, part in enumerate(parts):
         # A number inside the name is the layer's; `decoder.0.weight` has it in second place of three.

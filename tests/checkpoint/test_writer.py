@@ -369,3 +369,20 @@ def test_a_parent_that_cannot_be_written_is_named(source: Path, tmp_path: Path) 
     with pytest.raises(OutputError, match="cannot write there") as caught:
         wavescale.resize_checkpoint(source, locked / "out", hidden_size=32)
     assert str(locked) in str(caught.value)
+
+
+def test_a_parked_tensor_is_the_same_and_leaves_no_file(tmp_path: Path) -> None:
+    with CheckpointWriter(tmp_path / "out", planned(VALUES), BIG) as writer:
+        for name, value in VALUES.items():
+            writer.write_tensor(name, value)
+            assert bits(writer.parked(value)) == bits(value)
+        parked = {name: writer.parked(value) for name, value in VALUES.items()}
+        writer.write_pickle("more.pt", parked)
+    found = torch.load(tmp_path / "out" / "more.pt", weights_only=True)
+    assert {name: bits(value) for name, value in found.items()} == {name: bits(v) for name, v in VALUES.items()}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.safetensors", "more.pt"}
+
+
+def test_what_is_written_besides_needs_room_as_well(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="GB free"):
+        CheckpointWriter(tmp_path / "out", planned(VALUES), BIG, besides=1 << 60)

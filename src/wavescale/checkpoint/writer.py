@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wavescale.checkpoint.reader import SAFETENSORS_DTYPES, read_config
 from wavescale.errors import CheckpointError, FaultError, OutputError
@@ -87,6 +87,8 @@ class CheckpointWriter:
         Bytes per file of weights.
     overwrite
         Replace an existing output.
+    besides
+        Bytes that will be written besides the tensors.
 
     Raises
     ------
@@ -94,7 +96,14 @@ class CheckpointWriter:
         The output exists, its parent does not, or the disk has too little room.
     """
 
-    def __init__(self, out: Path, tensors: Sequence[TensorPlan], max_shard_size: int, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        tensors: Sequence[TensorPlan],
+        max_shard_size: int,
+        overwrite: bool = False,
+        besides: int = 0,
+    ) -> None:
         self.out = Path(os.path.realpath(out))
         self.overwrite = overwrite
         self.shards = split_shards(tensors, max_shard_size)
@@ -105,7 +114,7 @@ class CheckpointWriter:
         parent = out.absolute().parent
         if not parent.is_dir():
             raise OutputError(f"{parent}: no such folder, so {out.name} cannot be made in it. Make it first.")
-        needed = sum(tensor.nbytes for tensor in tensors) + _SPARE_BYTES
+        needed = sum(tensor.nbytes for tensor in tensors) + besides + _SPARE_BYTES
         free = shutil.disk_usage(parent).free
         if free < needed:
             raise OutputError(
@@ -175,6 +184,45 @@ class CheckpointWriter:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+    def parked(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same tensor in a file that has no name, so that it takes no memory until it is saved.
+
+        Raises
+        ------
+        FaultError
+            The disk does not take it.
+        """
+        import torch
+
+        if tensor.numel() == 0:
+            return tensor
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder) as file:
+                # Written rather than mapped and filled: a full disk is then an error and not a signal.
+                file.write(tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                file.flush()
+                mapped = torch.from_file(file.name, shared=False, size=tensor.numel(), dtype=tensor.dtype)
+        except OSError as error:
+            raise FaultError(f"{self.folder}: writing failed: {error.strerror}. Nothing is left behind.") from error
+        return mapped.view(tensor.shape)
+
+    def write_pickle(self, name: str, value: Any) -> None:
+        """Write tensors in dictionaries and lists as `torch.save` does.
+
+        Raises
+        ------
+        FaultError
+            The disk does not take it.
+        """
+        import torch
+
+        try:
+            torch.save(value, self.folder / name)
+        except (OSError, RuntimeError) as error:
+            raise FaultError(
+                f"{self.folder / name}: writing failed: {str(error).splitlines()[0]}. Nothing is left behind."
+            ) from error
 
     def copy(self, source: Path, name: str) -> None:
         """Copy a file as it is."""

@@ -54,6 +54,11 @@ class DepthMap(ABC):
         """A few words for a person, without the numbers of layers."""
 
 
+def copied_layer(layer: int, before: int, after: int) -> int:
+    """The source layer that a target layer copies, where `after` layers are made of `before` by insertion."""
+    return layer * before // after
+
+
 @dataclass(frozen=True)
 class Chosen(DepthMap):
     """Plain copies of source layers: of all as they are, of some, or of some more than once.
@@ -108,7 +113,7 @@ class Insert(DepthMap):
     """
 
     def origin(self, layer: int) -> int:
-        return layer * self.before // self.after
+        return copied_layer(layer, self.before, self.after)
 
     def _place(self, layer: int) -> tuple[int, int]:
         """Which of its source layer's copies a target layer is, and how many there are."""

@@ -40,6 +40,21 @@ class Operator(ABC):
     def describe(self) -> str:
         """A few words for a person, without the sizes."""
 
+    @abstractmethod
+    def transposed_inverse(self) -> Operator:
+        """How gradients follow when weights go through this operator, from n to m samples again.
+
+        The inverse transpose: A (AᵀA)⁻¹ when growing, (AAᵀ)⁻¹ A when shrinking (METHOD, optimizer
+        state). Padding has no gradient in the source, so it gets zero.
+        """
+
+    @abstractmethod
+    def squared(self) -> Operator:
+        """The operator with squared entries: how the mean squares of independent numbers follow.
+
+        Padding takes the mean of the samples that the others get, so that it is of their size.
+        """
+
     @property
     def gain_text(self) -> str:
         """The factor for `describe`, nothing where it is 1."""

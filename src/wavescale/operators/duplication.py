@@ -8,7 +8,7 @@ side, which at whole multiples is synthesis with the Haar wavelet, or the whole 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +19,11 @@ from wavescale.operators.base import Operator
 if TYPE_CHECKING:
     import torch
 
-Divide = Literal["no", "count", "root"]
+Divide = Literal["no", "root", "count", "square"]
 Padding = Literal["mean", "zero", "cycle"]
+
+# The power of the count by which copies are divided.
+_POWERS: dict[Divide, float] = {"no": 0.0, "root": 0.5, "count": 1.0, "square": 2.0}
 
 
 class Copies(Operator):
@@ -45,7 +48,7 @@ class Replicate(Copies):
     ----------
     divide
         `"no"` for outputs; `"count"` divides by how often the unit was copied, for inputs; `"root"`
-        by its square root, which is orthonormal.
+        by its square root, which is orthonormal; `"square"` by its square, for second moments.
     groups
         (n, m) of the key-value heads, when the units are query heads: a target group copies one
         source group whole, so that every query head keeps a copy of its own keys and values.
@@ -73,8 +76,7 @@ class Replicate(Copies):
     ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """The factor of each target unit."""
         count = np.bincount(index, minlength=self.n).astype(np.float64)
-        power = {"no": 0.0, "count": -1.0, "root": -0.5}[self.divide]
-        return self.gain * count[index] ** power
+        return self.gain * count[index] ** -_POWERS[self.divide]
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -91,9 +93,23 @@ class Replicate(Copies):
         return 0 if self.divide == "no" and self.gain == 1.0 else self.m
 
     def describe(self) -> str:
-        how = {"no": "copies", "count": "copies ÷ count", "root": "copies ÷ √count"}[self.divide]
+        by = {"no": "", "root": " ÷ √count", "count": " ÷ count", "square": " ÷ count²"}[self.divide]
         tiled = " end to end" if self.tiled else ""
-        return f"{how}{tiled}{' in whole groups' if self.groups else ''}{self.gain_text}"
+        return f"copies{by}{tiled}{' in whole groups' if self.groups else ''}{self.gain_text}"
+
+    def transposed_inverse(self) -> Replicate:
+        return replace(self, divide=_divided_by(1 - _POWERS[self.divide]), gain=1 / self.gain)
+
+    def squared(self) -> Replicate:
+        return replace(self, divide=_divided_by(2 * _POWERS[self.divide]), gain=self.gain**2)
+
+
+def _divided_by(power: float) -> Divide:
+    """The division by this power of the count."""
+    for divide, found in _POWERS.items():
+        if found == power:
+            return divide
+    raise ValueError(f"copies are not divided by their count to the power of {power:g}")
 
 
 @lru_cache(maxsize=64)
@@ -175,3 +191,9 @@ class CopyAndPad(Copies):
         words = "1 copy" if copies == 1 else f"{copies} copies"
         pad = f" and {rest} of {self.padding} padding" if rest else ""
         return f"{words}{' end to end' if self.tiled else ''}{pad}{self.gain_text}"
+
+    def transposed_inverse(self) -> CopyAndPad:
+        return replace(self, padding="zero", gain=1 / self.total)
+
+    def squared(self) -> CopyAndPad:
+        return replace(self, padding="mean", gain=self.gain**2)

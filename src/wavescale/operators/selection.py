@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,12 @@ class Selection(Operator):
     @property
     def multiplications(self) -> int:
         return 0 if self.gain == 1.0 else self.m
+
+    def transposed_inverse(self) -> Selection:
+        return replace(self, gain=1 / self.gain)
+
+    def squared(self) -> Selection:
+        return replace(self, gain=self.gain**2)
 
     def describe(self) -> str:
         how = f"the first of every {self.n // self.m}" if self.n % self.m == 0 else "evenly spaced ones"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from wavescale.operators.base import Operator
 from wavescale.resampling import Boundary, Taps, levels, taps
@@ -22,6 +22,8 @@ class Resample(Operator):
         As in `wavescale.resample`.
     levels_up, levels_down
         Decomposition levels K and J, recorded so that a plan says what it does.
+    entries
+        `"squared"` for second moments.
     """
 
     wavelet: str
@@ -29,6 +31,7 @@ class Resample(Operator):
     dual: bool = False
     levels_up: int
     levels_down: int
+    entries: Literal["plain", "squared"] = "plain"
 
     @classmethod
     def of(cls, n: int, m: int, wavelet: str, boundary: Boundary = "periodization") -> Resample:
@@ -37,17 +40,21 @@ class Resample(Operator):
         return cls(n=n, m=m, wavelet=wavelet, boundary=boundary, levels_up=up, levels_down=down)
 
     def transposed_inverse(self) -> Resample:
-        """The dual: what the input axis of the next map needs for the two to agree.
+        """The dual: what the input axis of the next map needs for the two to agree, and what gradients need.
 
         For a biorthogonal wavelet it uses the exchanged filter bank; for an orthogonal one it
-        equals the operator.
+        equals the operator. Off powers of two it is the inverse transpose only nearly.
         """
         up, down = levels(self.n, self.m, not self.dual)
-        return replace(self, dual=not self.dual, levels_up=up, levels_down=down)
+        return replace(self, dual=not self.dual, levels_up=up, levels_down=down, gain=1 / self.gain)
+
+    def squared(self) -> Resample:
+        return replace(self, entries="squared", gain=self.gain**2)
 
     def taps(self) -> Taps:
         """The operator by rows, without its gain."""
-        return taps(self.n, self.m, self.wavelet, self.boundary, self.dual)
+        found = taps(self.n, self.m, self.wavelet, self.boundary, self.dual)
+        return found if self.entries == "plain" else found.squared()
 
     def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         return self.taps().scaled(self.gain).apply(x, axis)
@@ -62,5 +69,6 @@ class Resample(Operator):
             self.wavelet,
             *(["dual"] if self.dual else []),
             *(["mirrored"] if self.boundary == "two-ended" else []),
+            *(["squared"] if self.entries == "squared" else []),
         ]
         return f"{' '.join(words)} +{self.levels_up}-{self.levels_down} levels{self.gain_text}"

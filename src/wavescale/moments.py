@@ -1,0 +1,145 @@
+"""From the plan of a resize to plans for AdamW's moments.
+
+If W′ = A W Bᵀ keeps the function, the gradient of W′ is that of W through the dual operators, the
+inverse transposes of A and B (METHOD, exact growth: optimizer state). First moments are averages of
+gradients and follow them; second moments are averages of squares and follow the squared entries.
+A copy's gradient is taken to be an equal share of its unit's, which is so for exact twins; only the
+sum is certain where copies are not twins: keys and values whose copies serve different queries, and
+channels beside padding under LayerNorm.
+
+What the source has no counterpart of, because padding, zeros or constants stand there, starts with
+a first moment of zero and a second moment of ordinary size, so that its first steps are ordinary:
+padding takes the mean of the copies', an inserted layer takes those of the layer that it copies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from wavescale.artifacts import finished, keep_beside
+from wavescale.errors import OptionError
+from wavescale.expressions import Apply, Concatenate, Constant, Expression, Mix, Part, Read, Scale, Select, Sum
+from wavescale.methods import copied_layer
+from wavescale.plan import Plan, TensorPlan
+from wavescale.wording import split_layer
+
+Power = Literal[1, 2]
+
+
+def moment_plans(plan: Plan) -> tuple[Plan, Plan]:
+    """How first and second moments are made, as plans that read moments under the names of the weights.
+
+    Parameters
+    ----------
+    plan
+        Of the weights.
+
+    Returns
+    -------
+    Two plans with the tensors of `plan`, of the same shapes.
+
+    Raises
+    ------
+    OptionError
+        The plan holds tensors that an analysis has finished.
+    """
+    before, after = plan.source.num_hidden_layers, plan.target.num_hidden_layers
+    inserts = after > before and plan.choices.depth_of(before, after) == "insert"
+    # Of the target tensors that copy one of the source, the first that carries it on. Only insertion makes
+    # copies that do not: no gradient passes the zeros of an inserted layer, although its readers are copies.
+    leads: dict[tuple[str, int | None], TensorPlan] = {}
+    for tensor in plan.tensors:
+        if carried(tensor.expression, 1) is not None:
+            leads.setdefault(_place(tensor.name, before, after if inserts else before), tensor)
+    moments: tuple[list[TensorPlan], list[TensorPlan]] = ([], [])
+    for tensor in plan.tensors:
+        place = _place(tensor.name, before, after if inserts else before)
+        # Layers that are spread over more layers share their gradient.
+        share = 1.0 if inserts or place[1] is None else min(1.0, before / after)
+        first, second = (_scaled(carried(leads[place].expression, power), share**power) for power in _POWERS)
+        first = first if leads[place] is tensor else Constant(0.0, tensor.shape)
+        for plans, expression in zip(moments, (first, second), strict=True):
+            plans.append(replace(tensor, expression=expression))
+    firsts, seconds = (replace(plan, tensors=tuple(plans), ties=()) for plans in moments)
+    return firsts, seconds
+
+
+_POWERS: tuple[Power, Power] = (1, 2)
+
+
+def _place(name: str, before: int, after: int) -> tuple[str, int | None]:
+    """A tensor's name without its layer, and the source layer that its layer copies."""
+    stem, layer = split_layer(name)
+    return stem, None if layer is None else copied_layer(layer, before, after)
+
+
+def _scaled(expression: Expression | None, factor: float) -> Expression:
+    assert expression is not None
+    return expression if factor == 1.0 else Scale(expression, factor)
+
+
+def carried(expression: Expression, power: Power) -> Expression | None:
+    """What a moment is made of where its weight is made of this; None where nothing of the source is carried on.
+
+    A sum over layers with coefficients c gives each layer's moment the coefficient c / Σc², the
+    inverse transpose of that row alone; its share among several target layers is not known here.
+
+    Parameters
+    ----------
+    expression
+        Of the weight.
+    power
+        1 for first moments, 2 for second.
+
+    Raises
+    ------
+    OptionError
+        The tensor comes finished from an analysis.
+    """
+    match expression:
+        case Read(name) if finished(name):
+            raise OptionError(
+                f"{name}: an analysis has finished this tensor, so its moments cannot be known. "
+                "Leave the optimizer state out, or the analysis."
+            )
+        case Read():
+            return expression
+        case Part(of=of) | Select(of=of):
+            inner = carried(of, power)
+            return None if inner is None else replace(expression, of=inner)
+        case Scale(of=of, factor=factor):
+            inner = carried(of, power)
+            return None if inner is None else Scale(inner, factor**-power)
+        case Apply(operator=operator, of=of):
+            inner = carried(of, power)
+            dual = operator.transposed_inverse()
+            return (
+                None
+                if inner is None
+                else replace(expression, operator=dual if power == 1 else dual.squared(), of=inner)
+            )
+        case Mix(of=of, matrix=Read(name, (m, n))):
+            # The units that stay do what they did, so what reads them sees the same: no inverse of the refit.
+            inner = carried(of, power)
+            keep = Read(keep_beside(name), (m,))
+            if inner is None:
+                return None
+            return Select(inner, keep, n, expression.name, expression.axis, expression.before, expression.after)
+        case Concatenate(parts=parts):
+            inners = [carried(part, power) for part in parts]
+            found = tuple(inner for inner in inners if inner is not None)
+            return replace(expression, parts=found) if len(found) == len(parts) else None
+        case Sum(terms=terms):
+            return _carried_sum(terms, power)
+        case _:
+            return None  # constants, details, and norms folded into inserted layers
+
+
+def _carried_sum(terms: tuple[Expression, ...], power: Power) -> Expression | None:
+    pairs = [(term, inner) for term in terms if (inner := carried(term, power)) is not None]
+    if len(pairs) <= 1:
+        return pairs[0][1] if pairs else None
+    squares = [term.factor**2 if isinstance(term, Scale) else 1.0 for term, _ in pairs]
+    total = sum(squares)
+    return Sum(tuple(Scale(inner, (c / total) ** power) for (_, inner), c in zip(pairs, squares, strict=True)))
