@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, make
+from wavescale.architectures import FAMILIES
+from wavescale.cli import run
 from wavescale.demo import packaged_minilm
 from wavescale.errors import CheckpointError
 
@@ -54,13 +57,107 @@ def test_the_stage_that_departs_first_is_named(name: str, stage: str, tmp_path: 
     found = wavescale.verify(source, out)
     assert found.first_departure is not None
     assert found.first_departure.name == stage
-    assert f"{stage} departs first" in found.verdict
+    assert f"first to depart: {stage}," in found.verdict
 
 
-def test_a_shrunk_model_is_not_kept(tmp_path: Path) -> None:
-    found = wavescale.verify(*resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, scale_width=0.5))
+def altered(folder: Path, name: str, factor: float) -> None:
+    """Multiply a tensor of a checkpoint."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name] = tensors[name] * factor
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=str)
+@pytest.mark.parametrize(
+    ("options", "stage", "lines"),
+    [
+        (("--layer-map", "0,2,1"), "layer 1", ["layer 1 (source: layer 2)", "layer 2 (source: layer 1)"]),
+        (("--layer-map", "0,0,1,2"), "layer 1", ["layer 1 (source: layer 0)", "layer 3 (source: layer 2)"]),
+        (("--layers", "2", "--depth", "first"), "end of layers", ["layer 1", "end of layers (source: layer 2)"]),
+        (("--layers", "2", "--depth", "drop"), "layer 1", ["layer 0", "layer 1 (source: layer 2)"]),
+        (("--layers", "6", "--depth", "stack"), "layer 3", ["layer 2", "layer 3 (source: layer 0)"]),
+        (("--layers", "6", "--depth", "signal"), "layer 1", ["layer 1 (source: layer 0)", "layer 5 (source: layer 2)"]),
+        (("--intermediate-size", "12"), "layer 0", ["layer 0", "layer 2"]),
+        (("--scale-width", "1/2"), None, ["layer 0", "layer 2"]),
+        (("--scale-width", "2", "--layers", "5"), "", ["layer 1 (source: layer 0)", "layer 4 (source: layer 2)"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_command_says_where_each_choice_departs(
+    case: Case, options: tuple[str, ...], stage: str | None, lines: list[str], tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    layers: dict[str, Any] = {FAMILIES[case.family].fields["num_hidden_layers"]: 3}
+    make(case, **layers).save_pretrained(tmp_path / "source")
+    source, out = str(tmp_path / "source"), str(tmp_path / "out")
+    assert run(["resize", source, out, "--quiet", *options]) == 0
+    capfd.readouterr()
+    assert run(["verify", source, out]) == 0
+    printed, _ = capfd.readouterr()
+    *stages, verdict = printed.splitlines()
+    # Names without their differences.
+    assert set(lines) <= {re.sub(r"\s+[\d.]+e[+-]\d+\s*", " ", line).strip() for line in stages}
+    if stage == "":
+        assert verdict.startswith("function kept: max relative difference")
+    elif stage is not None:
+        assert f"; first to depart: {stage}, by " in verdict
+    else:  # a narrower embedding cannot hold a post-LN stream; before post-LN the stream is averaged exactly
+        first = "embedding" if FAMILIES[case.family].placement == "post" else "layer 0"
+        assert f"; first to depart: {first}, by " in verdict
+
+
+def test_every_output_counts(tmp_path: Path) -> None:
+    source, out = resized(Case("bert", "BertForPreTraining"), tmp_path, hidden_size=32)
+    assert wavescale.verify(source, out).kept
+    altered(out, "cls.predictions.transform.dense.weight", 1.5)
+    found = wavescale.verify(source, out)
+    assert found.stages[-1].difference < 1e-5  # the next-sentence logits
     assert not found.kept
-    assert "not kept" in str(found)
+    assert "first to depart: prediction logits, " in found.verdict
+    assert found.verdict.endswith("the plan keeps it, so source or target have changed since")
+
+
+def test_a_model_without_a_head_puts_out_its_hidden_states(tmp_path: Path) -> None:
+    source, out = resized(Case("bert", "BertModel"), tmp_path, hidden_size=32)
+    for folder in (source, out):
+        altered(folder, "pooler.dense.weight", 0.0)
+    assert wavescale.verify(source, out).kept
+    altered(out, "encoder.layer.1.output.LayerNorm.weight", 1.5)
+    found = wavescale.verify(source, out)
+    assert found.stages[-1].difference == 0.0  # the pooler
+    assert "first to depart: layer 1, " in found.verdict
+
+
+def test_outputs_that_are_zero_agree(tmp_path: Path) -> None:
+    source, out = resized(Case("gpt2", "GPT2ForSequenceClassification"), tmp_path, hidden_size=32)
+    for folder in (source, out):
+        altered(folder, "score.weight", 0.0)
+    assert wavescale.verify(source, out).verdict == "function kept: max relative difference 0.0e+00"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_types_are_judged_by_what_they_do_to_the_source(dtype: str, tmp_path: Path) -> None:
+    source, out = resized(Case("qwen3", "Qwen3ForCausalLM"), tmp_path, hidden_size=32, dtype=dtype)
+    found = wavescale.verify(source, out)
+    assert found.rounding is not None
+    assert found.rounding[0] == dtype
+    assert 0 < found.rounding[1] < 0.2
+    assert found.tolerance == max(1e-4, 2 * found.rounding[1])
+    assert found.kept
+    assert f"{dtype} alone moves the source by" in found.verdict
+    altered(out, "model.norm.weight", 1 + 3 * found.rounding[1])
+    assert not wavescale.verify(source, out).kept
+    # A half-type source written in float32 has nothing to round.
+    make(Case("qwen3", "Qwen3ForCausalLM"), dtype=getattr(torch, dtype)).save_pretrained(tmp_path / "half")
+    wavescale.resize_checkpoint(tmp_path / "half", tmp_path / "wide", hidden_size=32, dtype="float32")
+    assert wavescale.verify(tmp_path / "half", tmp_path / "wide").output_difference < 1e-5
+
+
+def test_another_source_is_refused(tmp_path: Path) -> None:
+    _, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, hidden_size=32)
+    make(Case("gpt2", "GPT2LMHeadModel"), n_layer=3).save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"is not what .* was made from: .*num_hidden_layers 3.* expected .* 2"):
+        wavescale.verify(tmp_path / "other", out)
 
 
 def test_what_wavescale_did_not_write_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from wavescale.memory import load_model, quiet_loading
 from wavescale.methods import Resizing, Separable
 from wavescale.methods.width import Usage
 from wavescale.plan import Plan
-from wavescale.spec import ModelSpec, read_spec
+from wavescale.spec import ModelSpec, Sizes, read_spec
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 WINDOWS, WINDOW_TOKENS = 8, 512
 _PROBE_SEQUENCES, _PROBE_TOKENS = 4, 32
 _MASKED_SHARE = 0.15
-# Largest relative difference that still counts as rounding, by the coarser of the two dtypes.
-_TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+# Largest relative difference that still counts as rounding in float32, in which both models run.
+_TOLERANCE = 1e-4
+# In half types rounding depends on the model: what the source loses by them, this many times.
+_HALF_TYPES, _HALF_TOLERANCE = ("bfloat16", "float16"), 2
 
 SENTENCES = (
     "A man is eating food.",
@@ -52,10 +55,24 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the model and the largest difference there, relative to the largest value."""
+    """One stage of the model and the largest difference there, relative to the largest value.
+
+    Attributes
+    ----------
+    name
+        In words; layers are counted from 0 and are those of the target.
+    difference
+        Relative to the largest value; NaN where the target computes one.
+    output
+        Whether it is what the model is used for: logits, or the hidden states of a model without a head.
+    compared
+        The source's stage, where it has another name.
+    """
 
     name: str
     difference: float
+    output: bool = False
+    compared: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,12 @@ class Verification:
         Embedding, layers, final norm and output, in order; stages that have no counterpart are left
         out.
     tolerance
-        The relative difference that still counts as rounding.
+        The relative difference that still counts as rounding: 1e-4, or for half types twice `rounding`.
+    promised
+        Whether the plan keeps the function.
+    rounding
+        For a target in a half type: its name, and the largest relative difference between the
+        source's outputs in that type and in float32.
     losses
         Loss of source and target in nats per token, where a text was given or the model has a
         language-model head and a tokenizer.
@@ -81,18 +103,20 @@ class Verification:
 
     stages: tuple[Stage, ...]
     tolerance: float
+    promised: bool
+    rounding: tuple[str, float] | None = None
     losses: tuple[float, float] | None = None
     tokens: int = 0
     similarity: tuple[float, float] | None = None
 
     @property
     def output_difference(self) -> float:
-        """The relative difference of the last stage."""
-        return self.stages[-1].difference
+        """The largest relative difference of any output."""
+        return _largest(stage.difference for stage in self.stages if stage.output)
 
     @property
     def kept(self) -> bool:
-        """Whether the outputs agree up to rounding."""
+        """Whether all outputs agree up to rounding."""
         return self.output_difference <= self.tolerance
 
     @property
@@ -103,18 +127,26 @@ class Verification:
     @property
     def verdict(self) -> str:
         """One sentence."""
+        rounding = ""
+        if self.rounding is not None:
+            rounding = "; {} alone moves the source by {:.1e}".format(*self.rounding)
         if self.kept:
-            return f"function kept: max relative difference {self.output_difference:.1e}"
+            return f"function kept: max relative difference {self.output_difference:.1e}{rounding}"
         first = self.first_departure
         assert first is not None
+        changed = "; the plan keeps it, so source or target have changed since" if self.promised else ""
         return (
             f"function not kept: the output differs by {self.output_difference:.1e} (relative); "
-            f"{first.name} departs first, by {first.difference:.1e}"
+            f"first to depart: {first.name}, by {first.difference:.1e}{rounding}{changed}"
         )
 
     def __str__(self) -> str:
         width = max(len(stage.name) for stage in self.stages)
-        lines = [f"{stage.name:<{width}}  {stage.difference:.2e}" for stage in self.stages]
+        lines = [
+            f"{stage.name:<{width}}  {stage.difference:.2e}"
+            + (f"  (source: {stage.compared})" if stage.compared else "")
+            for stage in self.stages
+        ]
         if self.losses is not None:
             lines.append(f"loss: {self.losses[0]:.4f} → {self.losses[1]:.4f} nats ({self.tokens:,} tokens)")
         if self.similarity is not None:
@@ -153,22 +185,22 @@ def verify(
     Raises
     ------
     CheckpointError
-        One of the two cannot be loaded, or `out` was not written by wavescale.
+        One of the two cannot be loaded, or `out` was not written by wavescale or from another source.
     """
-    import torch
-
     source, target = open_checkpoint(model), open_checkpoint(out)
     plan = _plan(target)
     spec = read_spec(source.config, plan.architecture)
+    if spec.sizes != plan.source:
+        raise CheckpointError(
+            f"{model}: is not what {out} was made from: its sizes are {_words(spec.sizes)}; "
+            f"expected {_words(plan.source)}. Give the source of {out}."
+        )
     models = [load_model(checkpoint.path, plan.architecture).to(device) for checkpoint in (source, target)]
     tokenizer = _tokenizer(source.path)
     tokens = _tokens(tokenizer, Path(text)) if text is not None and tokenizer is not None and _has_loss(spec) else None
-    inputs = _probe(spec, tokens)
-    with torch.no_grad():
-        states = [_run(m, spec, {name: value.to(device) for name, value in inputs.items()}) for m in models]
+    inputs = {name: value.to(device) for name, value in _probe(spec, tokens).items()}
+    states = [_run(m, spec, inputs) for m in models]
     stages = _compare(_method(source, target, spec, plan), states[0], states[1])
-    dtypes = {tensor.dtype for tensor in plan.tensors} | {dtype for _, dtype in source.tensors.values()}
-    tolerance = max(_TOLERANCE[dtype] for dtype in dtypes if dtype in _TOLERANCE)
     losses, count, similarity = None, 0, None
     if tokens is not None:
         windows = tokens[: WINDOWS * WINDOW_TOKENS]
@@ -177,7 +209,26 @@ def verify(
     elif tokenizer is not None and plan.architecture.endswith("Model") and spec.family.placement == "post":
         sentences = SENTENCES if text is None else _sentences(Path(text))
         similarity = _similarity(*(_cosines(m, tokenizer, sentences) for m in models))
-    return Verification(tuple(stages), tolerance, losses, count, similarity)
+    half = next((name for name in _HALF_TYPES if any(tensor.dtype == name for tensor in plan.tensors)), None)
+    rounding = None if half is None else (half, _rounding(models[0], half, spec, inputs, states[0]))
+    tolerance = _TOLERANCE if rounding is None else max(_TOLERANCE, _HALF_TOLERANCE * rounding[1])
+    return Verification(tuple(stages), tolerance, plan.keeps_function, rounding, losses, count, similarity)
+
+
+def _rounding(
+    source: PreTrainedModel, dtype: str, spec: ModelSpec, inputs: dict[str, torch.Tensor], exact: _States
+) -> float:
+    """How far the source's outputs in a half type lie from those in float32; converts the model."""
+    import torch
+
+    half: torch.dtype = getattr(torch, dtype)
+    rounded = {name: value.to(half) if value.is_floating_point() else value for name, value in inputs.items()}
+    found = _run(source.to(dtype=half), spec, rounded)
+    return _largest(_difference(value, found.results[name].float()) for name, value in exact.results.items())
+
+
+def _words(sizes: Sizes) -> str:
+    return ", ".join(f"{name} {size}" for name, size in vars(sizes).items())
 
 
 def _plan(target: Checkpoint) -> Plan:
@@ -256,6 +307,13 @@ class _States:
     hidden: list[torch.Tensor]
     final: torch.Tensor | None
     outputs: dict[str, torch.Tensor]
+    headless: bool
+
+    @property
+    def results(self) -> dict[str, torch.Tensor]:
+        """What the model is used for: its outputs, or its last hidden states as well where it has no head."""
+        last = self.hidden[-1] if self.final is None else self.final
+        return {**({"last": last} if self.headless else {}), **self.outputs}
 
 
 def _run(model: PreTrainedModel, spec: ModelSpec, inputs: dict[str, torch.Tensor]) -> _States:
@@ -272,7 +330,8 @@ def _run(model: PreTrainedModel, spec: ModelSpec, inputs: dict[str, torch.Tensor
 
         handle = norm.register_forward_hook(keep)
     try:
-        found = model(**inputs, output_hidden_states=True, return_dict=True)
+        with torch.no_grad():
+            found = model(**inputs, output_hidden_states=True, return_dict=True)
     finally:
         if handle is not None:
             handle.remove()
@@ -284,7 +343,7 @@ def _run(model: PreTrainedModel, spec: ModelSpec, inputs: dict[str, torch.Tensor
         for name, value in found.items()
         if torch.is_tensor(value) and value.ndim > 0 and name not in ("loss", "last_hidden_state", "hidden_states")
     }
-    return _States(hidden, caught.get("out"), outputs)
+    return _States(hidden, caught.get("out"), outputs, headless="last_hidden_state" in found)
 
 
 def _method(source: Checkpoint, target: Checkpoint, spec: ModelSpec, plan: Plan) -> Separable:
@@ -319,28 +378,40 @@ class _Expected:
 
 
 def _compare(method: Separable, source: _States, target: _States) -> list[Stage]:
-    expected = _Expected(method)
+    expected, headless = _Expected(method), target.headless
     stages = [Stage("embedding", _difference(expected.residual(source.hidden[0]), target.hidden[0]))]
-    layers = len(target.hidden) - 1
-    for layer in range(layers):
+    before, after = len(source.hidden) - 1, len(target.hidden) - 1
+    for layer in range(after):
         origin = method.origin(layer)
         # Compare where the source's layer is complete: behind the last target layer that comes from it.
-        if layer == layers - 1 or method.origin(layer + 1) != origin:
+        if layer == after - 1 or method.origin(layer + 1) != origin:
             difference = _difference(expected.residual(source.hidden[origin + 1]), target.hidden[layer + 1])
-            stages.append(Stage(f"layer {layer}", difference))
+            stages.append(Stage(f"layer {layer}", difference, compared="" if origin == layer else f"layer {origin}"))
+    if origin != before - 1:  # what comes behind reads the source's last layer
+        difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
+        stages.append(Stage("end of layers", difference, compared=f"layer {before - 1}"))
     if source.final is not None and target.final is not None:
-        stages.append(Stage("final norm", _difference(expected.final_norm(source.final), target.final)))
+        difference = _difference(expected.final_norm(source.final), target.final)
+        stages.append(Stage("final norm", difference, output=headless))
+    elif headless:
+        stages[-1] = replace(stages[-1], output=True)
     for name, value in source.outputs.items():
         if name in target.outputs:
             difference = _difference(expected.output(name, value), target.outputs[name])
-            stages.append(Stage(name.replace("_", " "), difference))
+            stages.append(Stage(name.replace("_", " "), difference, output=True))
     return stages
 
 
 def _difference(expected: torch.Tensor, found: torch.Tensor) -> float:
     if expected.shape != found.shape:
         return float("inf")
-    return float((expected - found).abs().max() / expected.abs().max())
+    largest = float((expected - found).abs().max())
+    return largest if largest == 0.0 else largest / max(float(expected.abs().max()), 1e-30)
+
+
+def _largest(differences: Iterable[float]) -> float:
+    """The largest; NaN is larger than any."""
+    return max(differences, key=lambda difference: (isnan(difference), difference))
 
 
 def _has_loss(spec: ModelSpec) -> bool:

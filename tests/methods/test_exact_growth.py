@@ -160,7 +160,7 @@ def test_post_ln_between_multiples_is_said_to_be_close_only(case: Case, tmp_path
     assert not found.kept
     assert f"differs by {found.output_difference:.1e}" in found.verdict
     assert found.first_departure is not None
-    assert f"{found.first_departure.name} departs first" in found.verdict
+    assert f"first to depart: {found.first_departure.name}," in found.verdict
 
 
 def probe(model: PreTrainedModel) -> dict[str, torch.Tensor]:
