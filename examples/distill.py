@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -300,6 +301,8 @@ def distil(options: Options) -> None:
         Something of the input cannot be used; the message says what and what to do.
     """
     options.check()
+    if find_spec("accelerate") is None:
+        raise OptionError("accelerate is missing, which transformers' Trainer needs: pip install 'wavescale[train]'.")
     if not (options.student / "config.json").is_file():
         raise CheckpointError(f"--student {options.student}: has no config.json. Name a folder of wavescale resize.")
     text = read_text(options.train_file)
