@@ -15,6 +15,7 @@ import gzip
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -68,6 +69,8 @@ class Options:
             raise OptionError(f"--sequence-length is {self.sequence_length}, expected at least 4 tokens.")
         if self.output.exists():
             raise OutputError(f"{self.output}: exists already. Choose another folder or delete it.")
+        if self.student.resolve() in self.output.resolve().parents:
+            raise OutputError(f"{self.output}: lies in the student's folder. Choose another.")
         if not self.output.resolve().parent.is_dir():
             raise OutputError(f"{self.output}: there is no folder that it could be made in. Make it first.")
 
@@ -121,18 +124,22 @@ def load(option: str, name: str, class_name: str | None = None) -> Any:
     Raises
     ------
     CheckpointError
-        transformers cannot load it, or the config names no class or another one.
+        transformers cannot load it, tensors are missing, or the config names no class or another one.
     """
     try:
         config = transformers.AutoConfig.from_pretrained(name)
         named = (config.architectures or [None])[0]
         if named is None or class_name not in (None, named):
             raise CheckpointError(f"{option} {name}: its config names {named}, expected {class_name or 'a class'}.")
-        return getattr(transformers, named).from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, WavescaleError):
-            raise
+        model, info = getattr(transformers, named).from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    except WavescaleError:
+        raise
+    except (AttributeError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{option} {name}: transformers cannot load it: {first_line(error)}") from error
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # nothing here reads a pooler
+    if missing or info["mismatched_keys"]:
+        raise CheckpointError(f"{option} {name}: lacks {missing or info['mismatched_keys']}. Name a complete model.")
+    return model
 
 
 def first_line(error: Exception) -> str:
@@ -178,7 +185,7 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"--train-file {path}: cannot be read as text: {first_line(error)}.") from error
 
 
@@ -342,7 +349,10 @@ def distil(options: Options) -> None:
         trainer.train()
     print(f"student  {validation_loss(student, trainer.teacher, kind, batches):.5g} after {options.steps:,} steps")
     # Tokenizer, plan and pooling come along; the card speaks of a model that is not trained yet.
-    shutil.copytree(options.student, options.output, ignore=shutil.ignore_patterns("*.safetensors*", "README.md"))
+    left_out = shutil.ignore_patterns(
+        "*.safetensors*", "README.md", "optimizer.pt", "scheduler.pt", "trainer_state.json"
+    )
+    shutil.copytree(options.student, options.output, ignore=left_out)
     student.save_pretrained(options.output)
     print(f"written: {options.output}")
 

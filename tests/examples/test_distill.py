@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformers.BertForMaskedLM(transformers.BertConfig(**{**BERT, "vocab_size": 40})).save_pretrained(found / "wider")
     transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(found / "headless")
     transformers.BertForMaskedLM(transformers.BertConfig(**BERT)).save_pretrained(found / "speechless")
+    shutil.copytree(found / "headless", found / "beheaded")
+    shutil.copy(found / "speechless" / "config.json", found / "beheaded")
     image = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     transformers.ViTModel(transformers.ViTConfig(**image, image_size=8, patch_size=4)).save_pretrained(found / "image")
     return found
@@ -150,6 +153,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"teacher": "nowhere"}, "--teacher .*nowhere.* cannot load"),
         ({"teacher": "headless"}, "--teacher .* names BertModel, expected BertForMaskedLM"),
+        ({"teacher": "beheaded"}, "--teacher .* lacks .*cls.predictions"),
         ({"teacher": "wider"}, "has 40 tokens, the student 24"),
         ({"student": "nowhere"}, "--student .* no config.json"),
         ({"student": "image"}, "ViTModel is not healed"),
@@ -159,6 +163,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"train_file": "latin.txt"}, "cannot be read as text"),
         ({"train_file": "broken.gz"}, "cannot be read as text"),
         ({"output": "teacher"}, "exists already"),
+        ({"output": "student/healed"}, "lies in the student's folder"),
         ({"output": "no/where"}, "no folder that it could be made in"),
         ({"steps": 0}, "--steps is 0"),
         ({"learning_rate": -1.0}, "--learning-rate is -1.0"),
