@@ -22,7 +22,7 @@ ORDER = (
     ("plan",),
     ("planning", "checkpoint", "execute", "memory", "card", "progress", "moments"),
     ("optimizer",),
-    ("resizing", "analysis", "spectrum", "verification"),
+    ("resizing", "analysis", "spectrum", "verification", "recipe"),
     ("demo", "calibration"),
     ("cli",),
     ("__main__",),
