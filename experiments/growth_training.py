@@ -61,31 +61,58 @@ def factor(run: Run, step: int) -> float:
     return rise * (run["floor"] + (1 - run["floor"]) * fall)
 
 
-def fit(model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, corpus: Corpus, run: Run, every: int) -> dict[int, float]:
-    """Train; the validation loss in nats at step 0 and every so many steps."""
+def fit(
+    model: GPT2LMHeadModel, optimizer: torch.optim.AdamW, corpus: Corpus, run: Run, keep: Path, until: float
+) -> dict[int, float]:
+    """Train; the validation loss in nats at step 0 and every so many steps.
+
+    Every 500 steps the run is kept in a file, from which a process that comes later goes on, and this one
+    ends where its time is over.
+    """
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(run, step))
-    curve = {0: validation_loss(model, corpus)}
+    done, curve = 0, {}
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    if keep.is_file():
+        kept = torch.load(keep, weights_only=True)
+        done, curve = kept["done"], kept["curve"]
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
+    else:
+        curve[0] = validation_loss(model, corpus)
     model.train()
     for step, ids in zip(range(1, run["steps"] + 1), corpus.batches(run["seed"]), strict=False):
+        if step <= done:
+            continue
         model(ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        if step % every == 0 or step == run["steps"]:
+        if step % run["every"] == 0 or step == run["steps"]:
             curve[step] = validation_loss(model, corpus)
             model.train()
+        if step % 500 == 0 and step < run["steps"]:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({**states, "done": step, "curve": curve}, keep.with_suffix(".part"))
+            keep.with_suffix(".part").replace(keep)
+            if time.monotonic() > until:
+                raise SystemExit(0)
+    keep.unlink(missing_ok=True)
     return curve
 
 
-def trained_source(folder: Path, corpus: Corpus, recipe: Run) -> tuple[GPT2LMHeadModel, dict[str, Any]]:
-    """The source and AdamW's state at its end, kept in a folder."""
-    with locked(folder.with_suffix(".lock"), wait=True):
+def trained_source(
+    folder: Path, corpus: Corpus, recipe: Run, until: float
+) -> tuple[GPT2LMHeadModel, dict[str, Any]] | None:
+    """The source and AdamW's state at its end, kept in a folder; None while another process trains it."""
+    with locked(folder.with_suffix(".lock")) as mine:
         if not (folder / "optimizer.pt").is_file():
+            if not mine:
+                return None
             torch.manual_seed(0)
             model = GPT2LMHeadModel(config(recipe["layers"], recipe["width"]))
             optimizer = optimizer_of(model, recipe)
-            curve = fit(model, optimizer, corpus, recipe, every=recipe["steps"] // 10)
+            curve = fit(model, optimizer, corpus, recipe, folder.with_suffix(".pt"), until)
             print(f"source: {curve}", flush=True)
             model.save_pretrained(folder)
             (folder / "curve.json").write_text(json.dumps(curve) + "\n")
@@ -127,13 +154,13 @@ def flops_per_step(model: GPT2LMHeadModel) -> int:
 class locked:  # noqa: N801 - used as a statement
     """A lock that a killed process lets go."""
 
-    def __init__(self, path: Path, wait: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file, self.wait, self.held = path.open("w"), wait, False
+        self.file, self.held = path.open("w"), False
 
     def __enter__(self) -> bool:
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | (0 if self.wait else fcntl.LOCK_NB))
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.held = True
         except BlockingIOError:
             pass
@@ -170,12 +197,17 @@ def main() -> None:
         with locked(arguments.work / f"{run['name']}.lock") as mine:
             if not mine or result.is_file():
                 continue
-            recipe = {**entries["source"], "steps": run["source_steps"]}
-            source, state = trained_source(arguments.work / f"source{run['source_steps']}", corpus, recipe)
+            steps = run["source_steps"]
+            recipe = {**entries["source"], "steps": steps, "every": steps // 20}
+            trained = trained_source(arguments.work / f"source{steps}", corpus, recipe, began + arguments.seconds)
+            if trained is None:
+                continue
+            source, state = trained
             started, before = time.monotonic(), validation_loss(source, corpus)
             torch.manual_seed(run["seed"])
             model, optimizer = grown(source, state, run)
-            curve = fit(model, optimizer, corpus, run, run["every"])
+            keep = arguments.work / f"{run['name']}.pt"
+            curve = fit(model, optimizer, corpus, run, keep, began + arguments.seconds)
             flops = flops_per_step(model)
             target = next((step for step, loss in curve.items() if loss <= before - 0.05), None)
             found = {
