@@ -44,13 +44,19 @@ def expanded(entries: dict[str, Any]) -> Iterator[Run]:
 
 
 def optimizer_of(model: GPT2LMHeadModel, run: Run) -> torch.optim.AdamW:
-    """AdamW in Trainer's groups, with weight decay and without; layers' matrices may take another rate."""
-    decayed = decayed_names(model)
-    groups = []
-    for wanted in (True, False):
-        named = [(name, parameter) for name, parameter in model.named_parameters() if (name in decayed) is wanted]
-        groups.append({"params": [parameter for _, parameter in named], "weight_decay": 0.01 if wanted else 0.0})
-    return torch.optim.AdamW(groups, lr=run["rate"] * run["source_peak"], betas=(0.9, run["beta2"]))
+    """AdamW in Trainer's groups, with weight decay and without; inserted layers may take a rate of their own."""
+    decayed, rate = decayed_names(model), run["rate"] * run["source_peak"]
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        # Of 3 layers made 6 by insertion every second is new.
+        inserted = ".h." in name and int(name.split(".")[2]) % 2 == 1 and model.config.n_layer == 6
+        key = (0.01 if name in decayed else 0.0, rate * (run["fresh"] if inserted else 1))
+        groups.setdefault(key, []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: -item[0][0])
+    return torch.optim.AdamW(
+        [{"params": parameters, "weight_decay": decay, "lr": rate} for (decay, rate), parameters in ordered],
+        lr=rate, betas=(0.9, run["beta2"]),
+    )  # fmt: skip
 
 
 def factor(run: Run, step: int) -> float:
