@@ -22,6 +22,7 @@ ORDER = (
     ("plan",),
     ("planning", "checkpoint", "execute", "memory", "card", "progress", "moments"),
     ("optimizer",),
+    ("pairing", "similarity", "ordering", "merging", "picking", "arranging"),
     ("resizing", "analysis", "spectrum", "verification"),
     ("demo", "calibration"),
     ("cli",),

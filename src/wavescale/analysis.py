@@ -71,21 +71,25 @@ def analyse(
     CheckpointError
         The source cannot be read.
     """
-    if isinstance(model, str | os.PathLike):
-        checkpoint = open_checkpoint(model)
-        spec = read_spec(checkpoint.config, architecture)
-        load = partial(load_model, checkpoint.path, spec.class_name)
-        subject = Subject(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load)
-    else:
-        from wavescale.memory import model_spec, model_tensors
-
-        spec, tensors = model_spec(model), model_tensors(model)
-        found = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()}
-        subject = Subject(spec, match_tensors(spec, found), tensors.__getitem__, lambda: model)
+    subject = subject_of(model, architecture)
     artifacts = NOTHING
     for analysis in analyses:
         artifacts = artifacts.merged(analysis(subject))
     return artifacts
+
+
+def subject_of(model: str | os.PathLike[str] | PreTrainedModel, architecture: str | None = None) -> Subject:
+    """A source to be analysed: parameters and errors are those of `analyse`."""
+    if isinstance(model, str | os.PathLike):
+        checkpoint = open_checkpoint(model)
+        spec = read_spec(checkpoint.config, architecture)
+        load = partial(load_model, checkpoint.path, spec.class_name)
+        return Subject(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load)
+    from wavescale.memory import model_spec, model_tensors
+
+    spec, tensors = model_spec(model), model_tensors(model)
+    found = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()}
+    return Subject(spec, match_tensors(spec, found), tensors.__getitem__, lambda: model)
 
 
 def similar_units(subject: Subject) -> Artifacts:

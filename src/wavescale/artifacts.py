@@ -13,11 +13,44 @@ if TYPE_CHECKING:
 
 # Artifacts are read like source tensors, under names that no checkpoint has.
 _ORDER, _TENSOR, _KEEP, _READ = "@order", "@tensor", "@keep", "@read"
+_CELLS, _OUTPUTS, _INPUTS = "@cells", "@outputs", "@inputs"
+
+# An axis and a layer; None for an axis that all layers share.
+Place = tuple[str, int | None]
 
 
 def order_name(axis: str, layer: int | None) -> str:
     """The name under which an order is read."""
-    return f"{_ORDER}/{axis}" if layer is None else f"{_ORDER}/{axis}/{layer}"
+    return _name(_ORDER, axis, layer)
+
+
+def cells_name(axis: str, layer: int | None) -> str:
+    """The name under which the cells of merged units are read."""
+    return _name(_CELLS, axis, layer)
+
+
+def weights_name(axis: str, layer: int | None, reads: bool) -> str:
+    """The name under which the weights of merged units are read: those of what reads them, or of the others."""
+    return _name(_INPUTS if reads else _OUTPUTS, axis, layer)
+
+
+def named_place(name: str) -> tuple[str, Place] | None:
+    """What an analysis has to find under a name: `order` or `cells`, and where; None for other names.
+
+    Examples
+    --------
+    >>> named_place("@order/intermediate/3"), named_place("@inputs/hidden"), named_place("lm_head.weight")
+    (('order', ('intermediate', 3)), ('cells', ('hidden', None)), None)
+    """
+    kind, *place = name.split("/")
+    kinds = {_ORDER: "order", _CELLS: "cells", _OUTPUTS: "cells", _INPUTS: "cells"}
+    if kind not in kinds or not place:
+        return None
+    return kinds[kind], (place[0], int(place[1]) if len(place) > 1 else None)
+
+
+def _name(kind: str, axis: str, layer: int | None) -> str:
+    return f"{kind}/{axis}" if layer is None else f"{kind}/{axis}/{layer}"
 
 
 def tensor_name(target: str) -> str:
@@ -62,6 +95,23 @@ class Units:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """Units of one axis that become one.
+
+    Attributes
+    ----------
+    cells
+        For each of the n source units the target unit that it goes into, int64 of shape (n,).
+    outputs, inputs
+        Its weight there, of shape (n,): in what makes the units, and in what reads them.
+    """
+
+    cells: torch.Tensor
+    outputs: torch.Tensor
+    inputs: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Artifacts:
     """The findings of an analysis.
 
@@ -71,6 +121,8 @@ class Artifacts:
         For an axis (`intermediate`, `hidden`, `heads`, `kv_heads`) and a layer, the source units in
         their new order: an int64 permutation of shape (n,). The layer is None for an axis that all
         layers share.
+    cells
+        For an axis and a layer, which source units become one, and with which weights.
     units
         For the axis `intermediate` and every layer, the units that stay.
     tensors
@@ -78,9 +130,10 @@ class Artifacts:
         method would make.
     """
 
-    orders: Mapping[tuple[str, int | None], torch.Tensor] = field(default_factory=dict)
+    orders: Mapping[Place, torch.Tensor] = field(default_factory=dict)
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     units: Mapping[tuple[str, int], Units] = field(default_factory=dict)
+    cells: Mapping[Place, Cells] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for (axis, layer), order in self.orders.items():
@@ -90,7 +143,10 @@ class Artifacts:
     def named(self) -> dict[str, torch.Tensor]:
         """All of them under the names by which a plan reads them."""
         return {
-            **{order_name(axis, layer): order for (axis, layer), order in self.orders.items()},
+            **{order_name(*place): order for place, order in self.orders.items()},
+            **{cells_name(*place): found.cells for place, found in self.cells.items()},
+            **{weights_name(*place, reads=False): found.outputs for place, found in self.cells.items()},
+            **{weights_name(*place, reads=True): found.inputs for place, found in self.cells.items()},
             **{keep_name(axis, layer): found.keep for (axis, layer), found in self.units.items()},
             **{read_name(axis, layer): found.read for (axis, layer), found in self.units.items()},
             **{tensor_name(target): value for target, value in self.tensors.items()},
@@ -99,7 +155,10 @@ class Artifacts:
     def merged(self, other: Artifacts) -> Artifacts:
         """These and others; where both have one, the other's."""
         return Artifacts(
-            {**self.orders, **other.orders}, {**self.tensors, **other.tensors}, {**self.units, **other.units}
+            {**self.orders, **other.orders},
+            {**self.tensors, **other.tensors},
+            {**self.units, **other.units},
+            {**self.cells, **other.cells},
         )
 
 

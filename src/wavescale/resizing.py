@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from wavescale.analysis import subject_of
+from wavescale.arranging import arrange
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.card import model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
@@ -46,6 +48,7 @@ def plan_resize(
     like: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     preset: str = "default",
     width: str | None = None,
+    order: str | None = None,
     depth: str | None = None,
     layer_map: str | Sequence[int] | None = None,
     wavelet: str | None = None,
@@ -74,8 +77,12 @@ def plan_resize(
         `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
         2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing).
     width, depth, wavelet, gain
-        Choices instead of the preset's: `replicate`, `tile`, `signal` or `select`; `insert`, `stack`,
-        `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role` or `orthonormal`.
+        Choices instead of the preset's: `replicate`, `tile`, `signal`, `select`, `norm` or `merge`;
+        `insert`, `stack`, `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role`,
+        `orthonormal` or `variance`.
+    order
+        `none`, `similarity` or `matching`: similar units side by side, and layers aligned to each other,
+        before `signal` averages them.
     layer_map
         For every layer of the target the source layer that it copies, counted from 0: a sequence, or
         text such as `"0,2,4"`. Without another word on layers its length is their number.
@@ -108,7 +115,15 @@ def plan_resize(
     (8, True)
     """
     choices = choose(
-        preset, width=width, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain, details=details, seed=seed
+        preset,
+        width=width,
+        order=order,
+        depth=depth,
+        layer_map=layer_map,
+        wavelet=wavelet,
+        gain=gain,
+        details=details,
+        seed=seed,
     )
     request = SizeRequest(
         hidden_size,
@@ -237,6 +252,7 @@ def resize_checkpoint(
     writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, 2 * besides)
     if on_plan is not None:
         on_plan(plan)
+    artifacts = arrange(plan, subject_of(model, architecture), artifacts)
     given = {**options, "architecture": architecture, "optimizer_state": None if beside is None else beside.name}
     with writer:
         for tensor, value in execute(plan, checkpoint.read, device, artifacts):
@@ -348,6 +364,7 @@ def resize(
 
     plan = plan_resize(model, artifacts=artifacts, **options)
     tensors = model_tensors(model)
+    artifacts = arrange(plan, subject_of(model), artifacts)
     where = str(model.device) if device is None else device
     made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, artifacts)}
     return build_model(plan, made, like=model)

@@ -12,6 +12,7 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Merge,
     Mix,
     Part,
     Read,
@@ -51,6 +52,8 @@ def describe(expression: Expression, star: str | None = None) -> str:
         case Select(of, index, n, name):
             how = "reordered" if index.shape[0] == n else f"{n}→{index.shape[0]}: chosen units"
             return f"{describe(of, star)} · {name} {how}"
+        case Merge(of, cells, _, m, name):
+            return f"{describe(of, star)} · {name} {cells.shape[0]}→{m}: similar units merged"
         case Mix(of, matrix, name):
             return f"{describe(of, star)} · {name} {matrix.shape[1]}→{matrix.shape[0]}: refitted"
         case Scale(of, factor):

@@ -1,0 +1,173 @@
+"""Similar units become one, weighed by their energy: filters that look at what they average (METHOD, shrinking)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from wavescale.artifacts import Cells, Place
+from wavescale.methods import LAYER_AXES, Gain
+from wavescale.pairing import Pairing, clusters, cosines, counterparts
+from wavescale.similarity import cross_gram, energies, gram
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavescale.analysis import Subject
+
+
+def merged_units(
+    subject: Subject, merged: Mapping[str, int], pair: Pairing, gain: Gain, align: bool
+) -> dict[Place, Cells]:
+    """Put similar units of each axis together.
+
+    Parameters
+    ----------
+    subject
+        The source.
+    merged
+        Axes, and how many units come out. Query heads are merged within the groups that become one.
+    pair
+        How units are paired.
+    gain
+        What the weights keep, see `cell_weights`.
+    align
+        Whether layers are averaged, so that a layer's cells lie where the layer before has its most similar ones.
+
+    Returns
+    -------
+    Cells and weights for every axis and layer.
+    """
+    layers = range(subject.spec.sizes.num_hidden_layers)
+    found: dict[Place, Cells] = {}
+    for axis, m in merged.items():
+        if axis == "heads":
+            continue
+        for layer in layers if axis in LAYER_AXES else (None,):
+            cells = _numbered(clusters(gram(subject, axis, layer), m, pair))
+            if align and layer:
+                cross = cross_gram(subject, axis, layer - 1, layer)
+                cells = _realigned(cells, found[axis, layer - 1].cells, cross)
+            found[axis, layer] = _weighed(subject, axis, layer, cells, gain)
+    if "heads" in merged:
+        for layer in layers:
+            groups = found.get(("kv_heads", layer))
+            before = found["heads", layer - 1].cells if align and layer else None
+            cells = _head_cells(subject, layer, None if groups is None else groups.cells, merged["heads"], before, pair)
+            found["heads", layer] = _weighed(subject, "heads", layer, cells, gain)
+    return found
+
+
+def _numbered(groups: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The group of each unit."""
+    import torch
+
+    cells = torch.empty(sum(map(len, groups)), dtype=torch.int64)
+    for number, group in enumerate(groups):
+        cells[list(group)] = number
+    return cells
+
+
+def _realigned(cells: torch.Tensor, before: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+    """The same cells numbered so that each has the number of the most similar one of the layer before."""
+    import torch
+
+    m = int(cells.max()) + 1
+    sums = cross.new_zeros((m, cross.shape[1])).index_add_(0, before, cross)
+    to = counterparts(cross.new_zeros((m, m)).index_add_(1, cells, sums))
+    place = torch.empty(m, dtype=torch.int64)
+    place[to] = torch.arange(m)
+    return place[cells]
+
+
+def _head_cells(
+    subject: Subject, layer: int, groups: torch.Tensor | None, m: int, before: torch.Tensor | None, pair: Pairing
+) -> torch.Tensor:
+    """The cells of query heads: those of every group that comes out, or stays, lie together."""
+    import torch
+
+    sizes = subject.spec.sizes
+    if groups is None:
+        groups = torch.arange(sizes.num_key_value_heads)
+    group_of = groups.repeat_interleave(sizes.num_attention_heads // sizes.num_key_value_heads)
+    slots = m // (int(groups.max()) + 1)
+    own = gram(subject, "heads", layer)
+    cross = None if before is None else cross_gram(subject, "heads", layer - 1, layer)
+    cells = torch.empty_like(group_of)
+    for group in range(m // slots):
+        members = (group_of == group).nonzero().flatten()
+        inside = _numbered(clusters(own[members][:, members], slots, pair))
+        if cross is not None and before is not None:
+            theirs = (before // slots == group).nonzero().flatten()
+            inside = _realigned(inside, before[theirs] - group * slots, cross[theirs][:, members])
+        cells[members] = group * slots + inside
+    return cells
+
+
+def _weighed(subject: Subject, axis: str, layer: int | None, cells: torch.Tensor, gain: Gain) -> Cells:
+    outputs, inputs = (gram(subject, axis, layer, reads=reads) for reads in (False, True))
+    return cell_weights(cells, energies(subject, axis, layer), outputs, inputs, gain, normed=axis == "hidden")
+
+
+def cell_weights(
+    cells: torch.Tensor, energy: torch.Tensor, outputs: torch.Tensor, inputs: torch.Tensor, gain: Gain, normed: bool
+) -> Cells:
+    """Weights with which units become one, as outputs and as inputs.
+
+    Within a cell, outputs are averaged with weights a ∝ energy. By role these sum to 1, and what reads
+    the units is summed. Orthonormal, √a is the filter on both sides. For `variance` the average is
+    scaled to the mean square norm a·s of what makes the units, s being their squared norms, and the sum
+    to the variance Σᵢⱼ ρᵢⱼ dᵢ·dⱼ of what the units contribute through their readers d, where their
+    correlation ρ is taken to be the cosine of what makes them.
+
+    Parameters
+    ----------
+    cells
+        The cell of each unit, int64 of shape (n,).
+    energy
+        Positive, of shape (n,).
+    outputs, inputs
+        (n, n): inner products of what makes the units, and of what reads them.
+    gain
+        See above.
+    normed
+        A norm stands between the two sides: its weight is averaged like an output.
+
+    Returns
+    -------
+    Cells with float32 weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one = torch.ones(2)
+    >>> found = cell_weights(torch.tensor([0, 0]), one, torch.eye(2), torch.eye(2), "variance", normed=False)
+    >>> found.outputs.tolist(), found.inputs.tolist()   # strangers
+    ([0.7071067690849304, 0.7071067690849304], [1.0, 1.0])
+    """
+    import torch
+
+    def per_cell(values: torch.Tensor) -> torch.Tensor:
+        return values.new_zeros(int(cells.max()) + 1).index_add_(0, cells, values)[cells]
+
+    share = energy / per_cell(energy)
+    if gain == "orthonormal":
+        return Cells(cells, share.sqrt().float(), share.sqrt().float())
+    written, read = share, torch.ones_like(share)
+    if gain == "variance":
+        together = (cells[:, None] == cells[None, :]).to(outputs.dtype)
+        mean = per_cell(share * ((outputs * together) @ share))
+        scale = _ratio(per_cell(share * outputs.diagonal()), mean)
+        contributed = per_cell((cosines(outputs) * inputs * together).sum(1))
+        written = share * scale
+        read = _ratio(contributed, per_cell((inputs * together).sum(1)))
+        read = read / scale if normed else read
+    return Cells(cells, written.float(), read.float())
+
+
+def _ratio(wanted: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """The square root of a ratio of squares, 1 where one of them vanishes."""
+    import torch
+
+    good = (wanted > 0) & (found > 1e-12 * wanted)
+    return torch.where(good, wanted / torch.where(good, found, 1.0), 1.0).sqrt()
