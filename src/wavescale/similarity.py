@@ -109,19 +109,23 @@ def cross_gram(subject: Subject, axis: str, layer: int, other: int) -> torch.Ten
 
 
 def energies(subject: Subject, axis: str, layer: int | None) -> torch.Tensor:
-    """How much each unit moves: the product of the norms of what leads into it and of what leads out.
+    """How much each unit moves: the product of the norms of its weights in every module.
+
+    What leads into a unit multiplies, in a gated feed-forward layer and in attention as well, and so does
+    what leads out of it. Over all layers, the modules that write a channel are taken together, and those
+    that read it.
 
     Returns
     -------
-    float64 of shape (n,), with a mean of 1. An axis that nothing leads out of counts what leads in.
+    float64 of shape (n,), with a mean of 1.
     """
     import torch
 
-    n = subject.spec.axis_sizes[axis]
-    squares = torch.zeros((2, n), dtype=torch.float64)
+    squares: dict[object, torch.Tensor] = {}
     for side in sides(subject, axis, layer):
         rows = side.weights / side.weights.norm().clamp(min=torch.finfo(side.weights.dtype).tiny)
-        squares[int(side.reads)] += rows.square().sum(1).double().cpu()
-    squares[squares.sum(1) == 0] = 1.0
-    found = squares.prod(0).sqrt()
-    return found / found.mean()
+        key = side.reads if layer is None else side.label
+        squares[key] = squares.get(key, 0.0) + rows.square().sum(1).double().cpu()
+    found = torch.stack(list(squares.values())).sqrt().prod(0)
+    mean = found.mean()
+    return found / mean if mean > 0 else torch.ones_like(found)
