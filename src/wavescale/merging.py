@@ -38,23 +38,31 @@ def merged_units(
     -------
     Cells and weights for every axis and layer.
     """
+    import torch
+
     layers = range(subject.spec.sizes.num_hidden_layers)
     found: dict[Place, Cells] = {}
     for axis, m in merged.items():
         if axis == "heads":
             continue
         for layer in layers if axis in LAYER_AXES else (None,):
-            cells = _numbered(clusters(gram(subject, axis, layer), m, pair))
+            outputs, inputs = (gram(subject, axis, layer, reads=reads) for reads in (False, True))
+            cells = _numbered(clusters(outputs + inputs, m, pair))
             if align and layer:
                 cross = cross_gram(subject, axis, layer - 1, layer)
                 cells = _realigned(cells, found[axis, layer - 1].cells, cross)
-            found[axis, layer] = _weighed(subject, axis, layer, cells, gain)
+            energy = energies(subject, axis, layer)
+            found[axis, layer] = cell_weights(cells, energy, outputs, inputs, gain, normed=axis == "hidden")
     if "heads" in merged:
         for layer in layers:
             groups = found.get(("kv_heads", layer))
             before = found["heads", layer - 1].cells if align and layer else None
-            cells = _head_cells(subject, layer, None if groups is None else groups.cells, merged["heads"], before, pair)
-            found["heads", layer] = _weighed(subject, "heads", layer, cells, gain)
+            outputs, inputs = (gram(subject, "heads", layer, reads=reads) for reads in (False, True))
+            across = cross_gram(subject, "heads", layer - 1, layer) if align and layer else None
+            kv_heads = torch.arange(subject.spec.sizes.num_key_value_heads) if groups is None else groups.cells
+            cells = _head_cells(outputs + inputs, kv_heads, merged["heads"], before, across, pair)
+            energy = energies(subject, "heads", layer)
+            found["heads", layer] = cell_weights(cells, energy, outputs, inputs, gain, normed=False)
     return found
 
 
@@ -81,18 +89,18 @@ def _realigned(cells: torch.Tensor, before: torch.Tensor, cross: torch.Tensor) -
 
 
 def _head_cells(
-    subject: Subject, layer: int, groups: torch.Tensor | None, m: int, before: torch.Tensor | None, pair: Pairing
+    own: torch.Tensor,
+    groups: torch.Tensor,
+    m: int,
+    before: torch.Tensor | None,
+    cross: torch.Tensor | None,
+    pair: Pairing,
 ) -> torch.Tensor:
     """The cells of query heads: those of every group that comes out, or stays, lie together."""
     import torch
 
-    sizes = subject.spec.sizes
-    if groups is None:
-        groups = torch.arange(sizes.num_key_value_heads)
-    group_of = groups.repeat_interleave(sizes.num_attention_heads // sizes.num_key_value_heads)
+    group_of = groups.repeat_interleave(len(own) // len(groups))
     slots = m // (int(groups.max()) + 1)
-    own = gram(subject, "heads", layer)
-    cross = None if before is None else cross_gram(subject, "heads", layer - 1, layer)
     cells = torch.empty_like(group_of)
     for group in range(m // slots):
         members = (group_of == group).nonzero().flatten()
@@ -102,11 +110,6 @@ def _head_cells(
             inside = _realigned(inside, before[theirs] - group * slots, cross[theirs][:, members])
         cells[members] = group * slots + inside
     return cells
-
-
-def _weighed(subject: Subject, axis: str, layer: int | None, cells: torch.Tensor, gain: Gain) -> Cells:
-    outputs, inputs = (gram(subject, axis, layer, reads=reads) for reads in (False, True))
-    return cell_weights(cells, energies(subject, axis, layer), outputs, inputs, gain, normed=axis == "hidden")
 
 
 def cell_weights(
