@@ -156,15 +156,16 @@ def cell_weights(
     share = energy / per_cell(energy)
     if gain == "orthonormal":
         return Cells(cells, share.sqrt().float(), share.sqrt().float())
-    written, read = share, torch.ones_like(share)
+    together = (cells[:, None] == cells[None, :]).to(outputs.dtype)
+    covariance = (outputs * together) @ share
+    variance = per_cell(share * covariance)
+    written, read = share, torch.where(variance > 0, covariance / variance, 1.0)
     if gain == "variance":
-        together = (cells[:, None] == cells[None, :]).to(outputs.dtype)
-        mean = per_cell(share * ((outputs * together) @ share))
-        scale = _ratio(per_cell(share * outputs.diagonal()), mean)
-        contributed = per_cell((cosines(outputs) * inputs * together).sum(1))
+        scale = _ratio(per_cell(share * outputs.diagonal()), variance)
+        contributed = per_cell((outputs * inputs * together).sum(1))
+        kept = per_cell(read * ((inputs * together) @ read)) * variance
+        read = read * _ratio(contributed, kept) / (scale.square() if normed else scale)
         written = share * scale
-        read = _ratio(contributed, per_cell((inputs * together).sum(1)))
-        read = read / scale if normed else read
     return Cells(cells, written.float(), read.float())
 
 
