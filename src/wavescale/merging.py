@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wavescale.artifacts import Cells, Place
 from wavescale.methods import LAYER_AXES, Gain
-from wavescale.pairing import Pairing, clusters, cosines, counterparts
+from wavescale.pairing import Pairing, clusters, counterparts
 from wavescale.similarity import cross_gram, energies, gram
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ def cell_weights(
 ) -> Cells:
     """Weights with which units become one, as outputs and as inputs.
 
-    Within a cell, outputs are averaged with weights a ∝ energy. By role these sum to 1, and what reads
-    the units is summed. Orthonormal, √a is the filter on both sides. For `variance` the average is
-    scaled to the mean square norm a·s of what makes the units, s being their squared norms, and the sum
-    to the variance Σᵢⱼ ρᵢⱼ dᵢ·dⱼ of what the units contribute through their readers d, where their
-    correlation ρ is taken to be the cosine of what makes them.
+    Within a cell, what makes the units is averaged with weights a ∝ energy. Units are taken to vary
+    together as what makes them does: their covariance C is `outputs`. By role, each reader d takes the
+    coefficient b = Ca / aᵀCa, by which its unit regresses on the average; equal units give the plain sum.
+    For `variance`, the average is scaled to the units' mean variance Σ aᵢCᵢᵢ, and the sum Σ bᵢdᵢ to the
+    variance Σ Cᵢⱼ dᵢ·dⱼ of what the units contribute. Orthonormal, √a is the filter on both sides.
 
     Parameters
     ----------
@@ -143,8 +143,8 @@ def cell_weights(
     Examples
     --------
     >>> import torch
-    >>> one = torch.ones(2)
-    >>> found = cell_weights(torch.tensor([0, 0]), one, torch.eye(2), torch.eye(2), "variance", normed=False)
+    >>> energy, apart = torch.ones(2), torch.eye(2)
+    >>> found = cell_weights(torch.tensor([0, 0]), energy, apart, apart, "variance", normed=False)
     >>> found.outputs.tolist(), found.inputs.tolist()   # strangers
     ([0.7071067690849304, 0.7071067690849304], [1.0, 1.0])
     """
