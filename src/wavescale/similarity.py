@@ -1,7 +1,7 @@
 """How similar the units of an axis are: inner products of the weights that lead into them and out of them.
 
-Every module counts alike: its weights are scaled to an overall norm of 1 (as are those of the other layer,
-where two layers are compared). Nothing is read but weights.
+Weights that read a norm take over its weight. Every module counts alike: its weights are scaled to an overall
+norm of 1 (as are those of the other layer, where two layers are compared).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wavescale.architectures.schema import Role
 from wavescale.axes import parse_axes
 from wavescale.methods import Piece
+from wavescale.spec import Stored
 
 if TYPE_CHECKING:
     import torch
@@ -63,20 +64,39 @@ def sides(subject: Subject, axis: str, layer: int | None) -> Iterator[Side]:
                     continue
                 before = prod(lengths[other] for other in names[: names.index(wanted)])
                 count = lengths[wanted] // (group if wanted != axis else 1)
-                value = _piece(subject, stored.name, piece)
+                value = _piece(subject, stored, piece)
                 view = value.reshape(*value.shape[:position], before, count, -1, *value.shape[position + 1 :])
                 rows = view.movedim(position + 1, 0).flatten(1)
                 yield Side(f"{name} {index} {position}", stored_axis.side == "in", rows)
 
 
-def _piece(subject: Subject, name: str, piece: Piece) -> torch.Tensor:
-    """A tensor of the source, or the one of the tensors fused in it that the piece is."""
-    value, axes = subject.read(name), parse_axes(piece.row.axes)
+def _piece(subject: Subject, stored: Stored, piece: Piece) -> torch.Tensor:
+    """A tensor of the source, or the one of the tensors fused in it that the piece is, with the norm that it reads."""
+    value, axes = subject.read(stored.name), parse_axes(piece.row.axes)
     if axes.fused is not None:
         axis, lengths = axes.axes[axes.fused], subject.spec.axis_sizes
         start = sum(axis.part_size(part, lengths) for part in range(piece.index))
         value = value.narrow(axes.fused, start, axis.part_size(piece.index, lengths))
-    return value if value.dtype.itemsize > 2 else value.float()
+    value = value if value.dtype.itemsize > 2 else value.float()
+    norm = _norm_read(subject, stored)
+    if norm is None or piece.input_axis is None:
+        return value
+    weight = subject.read(norm.name).to(value.dtype)
+    return value * weight.view(*(-1 if position == piece.input_axis else 1 for position in range(value.ndim)))
+
+
+def _norm_read(subject: Subject, stored: Stored) -> Stored | None:
+    """The weight of the norm whose output a linear map reads."""
+    norms = {
+        (found.row.norm, layer): found
+        for (_, layer), found in subject.stored.items()
+        if found.row.role is Role.NORM_WEIGHT and found.row.norm
+    }
+    label, last = stored.row.reads, subject.spec.sizes.num_hidden_layers - 1
+    before = stored.row.in_layer and label == "output"  # post-LN: of the layer before, or of the embeddings
+    layer = last if stored.layer is None else stored.layer - 1 if before else stored.layer
+    places = ((label, layer), (label, None), ("embedding", None)) if before else ((label, layer), (label, None))
+    return next((norms[place] for place in places if place in norms), None)
 
 
 def gram(subject: Subject, axis: str, layer: int | None, reads: bool | None = None) -> torch.Tensor:
