@@ -8,7 +8,7 @@ import torch
 
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, difference, make, outputs
-from wavescale.analysis import subject_of
+from wavescale.analysis import Subject
 from wavescale.arranging import arrange
 from wavescale.artifacts import Artifacts
 from wavescale.errors import OptionError
@@ -19,7 +19,7 @@ HALF: dict[str, Any] = {"scale_width": "1/2", "num_hidden_layers": 1}
 
 
 def found_for(model: Any, **options: Any) -> Artifacts:
-    return arrange(wavescale.plan_resize(model, **options), subject_of(model))
+    return arrange(wavescale.plan_resize(model, **options), Subject.in_memory(model))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -159,6 +159,6 @@ def test_an_order_that_is_given_is_used() -> None:
     mine = torch.arange(24).flip(0)
     given = Artifacts({("intermediate", 0): mine})
     plan = wavescale.plan_resize(model, intermediate_size=12, order="similarity", artifacts=given)
-    found = arrange(plan, subject_of(model), given)
+    found = arrange(plan, Subject.in_memory(model), given)
     assert torch.equal(found.orders["intermediate", 0], mine)
     assert not torch.equal(found.orders["intermediate", 1], torch.arange(24))

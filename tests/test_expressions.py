@@ -14,7 +14,6 @@ from wavescale.expressions import (
     FoldDiagonal,
     FoldVector,
     Merge,
-    Mix,
     Noise,
     Part,
     Read,
@@ -24,10 +23,8 @@ from wavescale.expressions import (
 )
 from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
 
-MATRIX = torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]], dtype=torch.float64)
 SOURCE = {
     "k": torch.tensor([2, 0]),
-    "m": MATRIX,
     "w": torch.arange(24.0, dtype=torch.float64).view(6, 4),
     "o": torch.tensor([2, 0, 1]),
     "s": torch.tensor([2.0, 1.0, -1.0]),
@@ -50,14 +47,6 @@ CASES: list[tuple[Expression, Any]] = [
     (Concatenate((W, W), 1), torch.cat([SOURCE["w"], SOURCE["w"]], 1)),
     (Select(W, Read("o", (3,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0, 1]].reshape(6, 4)),
     (Select(W, Read("k", (2,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0]].reshape(4, 4)),
-    (
-        Mix(W, Read("m", (2, 3)), "x", 0, 2),
-        torch.einsum("mn,bnk->bmk", MATRIX, SOURCE["w"].view(2, 3, 4)).reshape(4, 4),
-    ),
-    (
-        Mix(W, Read("m", (2, 3)), "x", 0, 1, 2),
-        torch.einsum("mn,nak->mak", MATRIX, SOURCE["w"].view(3, 2, 4)).reshape(4, 4),
-    ),
     (merged(2, 1), torch.einsum("mn,bnk->bmk", MERGED, SOURCE["w"].view(2, 3, 4)).reshape(4, 4)),
     (merged(1, 2), torch.einsum("mn,nak->mak", MERGED, SOURCE["w"].view(3, 2, 4)).reshape(4, 4)),
     (merged(2, 1, "dual"), torch.einsum("mn,bnk->bmk", DUAL, SOURCE["w"].view(2, 3, 4)).reshape(4, 4)),

@@ -32,8 +32,7 @@ def arrange(plan: Plan, subject: Subject, given: Artifacts = NOTHING) -> Artifac
     -------
     What the plan reads; of what is given as well, that.
     """
-    reads = {name for tensor in plan.tensors for name in tensor.expression.reads()}
-    promised = {name: place for name in reads if (place := named_place(name)) is not None}
+    promised = {name: place for name in plan.asks_for if (place := named_place(name)) is not None}
     if promised.keys() <= given.named().keys():
         return given
     places = set(promised.values())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 # Artifacts are read like source tensors, under names that no checkpoint has.
-_ORDER, _TENSOR, _KEEP, _READ = "@order", "@tensor", "@keep", "@read"
+_ORDER, _TENSOR = "@order", "@tensor"
 _CELLS, _OUTPUTS, _INPUTS = "@cells", "@outputs", "@inputs"
 
 # An axis and a layer; None for an axis that all layers share.
@@ -58,40 +58,14 @@ def tensor_name(target: str) -> str:
     return f"{_TENSOR}/{target}"
 
 
-def keep_name(axis: str, layer: int) -> str:
-    """The name under which the units that stay are read."""
-    return f"{_KEEP}/{axis}/{layer}"
-
-
-def read_name(axis: str, layer: int) -> str:
-    """The name under which the matrix of what reads those units is read."""
-    return f"{_READ}/{axis}/{layer}"
-
-
-def keep_beside(read: str) -> str:
-    """The name of the units that stay, from that of the matrix of what reads them."""
-    return _KEEP + read.removeprefix(_READ)
+def is_artifact(name: str) -> bool:
+    """Whether a plan reads this name from artifacts and not from the source."""
+    return name.startswith(tuple(f"{kind}/" for kind in (_ORDER, _TENSOR, _CELLS, _OUTPUTS, _INPUTS)))
 
 
 def finished(name: str) -> bool:
     """Whether a name is that of a finished tensor of the target."""
     return name.startswith(f"{_TENSOR}/")
-
-
-@dataclass(frozen=True)
-class Units:
-    """The units of one layer that stay, and how what read all of them reads these.
-
-    Attributes
-    ----------
-    keep
-        int64 positions in the source, shape (m,).
-    read
-        (m, n): the weights that read the units become W · readᵀ.
-    """
-
-    keep: torch.Tensor
-    read: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -123,8 +97,6 @@ class Artifacts:
         layers share.
     cells
         For an axis and a layer, which source units become one, and with which weights.
-    units
-        For the axis `intermediate` and every layer, the units that stay.
     tensors
         Target tensors that are finished already, by their name on disk; they stand in for what the
         method would make.
@@ -132,7 +104,6 @@ class Artifacts:
 
     orders: Mapping[Place, torch.Tensor] = field(default_factory=dict)
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    units: Mapping[tuple[str, int], Units] = field(default_factory=dict)
     cells: Mapping[Place, Cells] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,8 +118,6 @@ class Artifacts:
             **{cells_name(*place): found.cells for place, found in self.cells.items()},
             **{weights_name(*place, reads=False): found.outputs for place, found in self.cells.items()},
             **{weights_name(*place, reads=True): found.inputs for place, found in self.cells.items()},
-            **{keep_name(axis, layer): found.keep for (axis, layer), found in self.units.items()},
-            **{read_name(axis, layer): found.read for (axis, layer), found in self.units.items()},
             **{tensor_name(target): value for target, value in self.tensors.items()},
         }
 
@@ -157,7 +126,6 @@ class Artifacts:
         return Artifacts(
             {**self.orders, **other.orders},
             {**self.tensors, **other.tensors},
-            {**self.units, **other.units},
             {**self.cells, **other.cells},
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wavescale.artifacts import finished
 from wavescale.expressions import (
     Apply,
     Concatenate,
@@ -13,7 +14,6 @@ from wavescale.expressions import (
     FoldDiagonal,
     FoldVector,
     Merge,
-    Mix,
     Part,
     Read,
     Scale,
@@ -41,6 +41,8 @@ def decimal(number: float) -> str:
 def describe(expression: Expression, star: str | None = None) -> str:
     """An expression in words; `star` stands in for the layer's number in source names."""
     match expression:
+        case Read(name) if finished(name):
+            return "finished by an analysis"
         case Read(name):
             return (split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
         case Part(of, _, start, length):
@@ -54,8 +56,6 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"{describe(of, star)} · {name} {how}"
         case Merge(of, cells, _, m, name):
             return f"{describe(of, star)} · {name} {cells.shape[0]}→{m}: similar units merged"
-        case Mix(of, matrix, name):
-            return f"{describe(of, star)} · {name} {matrix.shape[1]}→{matrix.shape[0]}: refitted"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 from wavescale.architectures.schema import Role, TensorRow
-from wavescale.artifacts import Place, cells_name, keep_name, order_name, read_name, weights_name
+from wavescale.artifacts import Place, cells_name, order_name, weights_name
 from wavescale.axes import Axes, parse_axes
-from wavescale.expressions import Expression, Merge, Mix, Part, Read, Scale, Select
+from wavescale.expressions import Expression, Merge, Part, Read, Scale, Select
 from wavescale.methods.arrangement import LAYER_AXES, Arrangement
 from wavescale.methods.choices import Choices
 from wavescale.spec import ModelSpec, Stored
@@ -68,8 +68,6 @@ class Resizing:
         How to go about it.
     orders
         The axes and layers whose units an analysis has put in another order.
-    units
-        The axes of which an analysis has chosen the units that stay, and how many.
     """
 
     source: ModelSpec
@@ -77,7 +75,6 @@ class Resizing:
     stored: Mapping[tuple[str, int | None], Stored]
     choices: Choices
     orders: Set[tuple[str, int | None]] = frozenset()
-    units: Mapping[str, int] = field(default_factory=dict)
 
     def read(self, piece: Piece, layer: int | None) -> Expression:
         """A tensor of the source, or the part of it that the piece is, as it acts in its layer."""
@@ -93,7 +90,7 @@ class Resizing:
         return found if divisor == 1 else Scale(found, 1 / divisor)
 
     def _arranged(self, expression: Expression, piece: Piece, layer: int | None) -> Expression:
-        """A tensor of the source with its units in the order, and as many, as an analysis wants them."""
+        """A tensor of the source with its units in the order that an analysis wants."""
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
             for index, name in enumerate(names):
@@ -101,13 +98,7 @@ class Resizing:
                 after = prod(self.source.axis_sizes[other] for other in names[index + 1 :])
                 n, m = self.source.axis_sizes[name], self.read_sizes[name]
                 at = layer if name in LAYER_AXES else None
-                if layer is not None and name in self.units and axis.side == "in":
-                    matrix = Read(read_name(name, layer), (m, n))
-                    expression = Mix(expression, matrix, name, position, before, after)
-                elif layer is not None and name in self.units:
-                    keep = Read(keep_name(name, layer), (m,))
-                    expression = Select(expression, keep, n, name, position, before, after)
-                elif name in self.arrangement.merged:
+                if name in self.arrangement.merged:
                     cells, weights = (
                         Read(cells_name(name, at), (n,)),
                         Read(weights_name(name, at, axis.side == "in"), (n,)),
@@ -126,7 +117,7 @@ class Resizing:
     @property
     def read_sizes(self) -> dict[str, int]:
         """The lengths of axes as `read` gives them."""
-        return {**self.source.axis_sizes, **self.units, **self.arrangement.merged}
+        return {**self.source.axis_sizes, **self.arrangement.merged}
 
     @cached_property
     def arrangement(self) -> Arrangement:

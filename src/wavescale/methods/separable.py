@@ -94,6 +94,22 @@ class Separable(Method):
     def origin(self, layer: int) -> int:
         return self.depth.origin(layer)
 
+    @property
+    def _calibrated(self) -> bool:
+        return self.resizing.choices.calibrate != "none"
+
+    @property
+    def known_stream(self) -> bool:
+        """Whether the target's residual stream is the source's through this method's operators."""
+        return not (self._calibrated and "hidden" in self.maps)
+
+    def behind(self, layer: int) -> int:
+        """The source layer whose output a target layer's resembles: of a calibrated one the last it stands for."""
+        last = self.depth.after - 1
+        if not self._calibrated:
+            return self.origin(layer)
+        return self.depth.before - 1 if layer == last else self.origin(layer + 1) - 1
+
     def express(self, piece: Piece, layer: int | None) -> Expression:
         source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
         if isinstance(source, Constant) and source.value == 0.0:
@@ -182,7 +198,6 @@ class Separable(Method):
         """The width axes that change the function, in words."""
         source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
         found = [f"{name} {axis.n} to {axis.m}" for name, axis in self.maps.items() if not axis.exact]
-        found += [f"{name} {source.axis_sizes[name]} to {m} chosen" for name, m in self.resizing.units.items()]
         merged = self.resizing.arrangement.merged
         found += [f"{name} {source.axis_sizes[name]} to {m} merged" for name, m in merged.items()]
         before, after = source.sizes, target.sizes
