@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=Path("runs/small_gpt2/6x192"))
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     parser.add_argument("--rates", nargs="*", type=float, default=RATES)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after this time")
     parser.add_argument("--steps", type=int, default=STEPS, help="0 measures the starts alone")
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "small_shrink.json")
     arguments = parser.parse_args()
@@ -57,8 +58,11 @@ def main() -> None:
     corpus = read_corpus(arguments.text)
     large = source(arguments.source, corpus, 6, 192, steps=1200)
     done = json.loads(arguments.result.read_text()) if arguments.result.is_file() else {"runs": []}
-    for arm in arguments.arms:
-        for rate in arguments.rates if arguments.steps else (0.0,):
+    begun = time.monotonic()
+    for rate in arguments.rates if arguments.steps else (0.0,):
+        for arm in arguments.arms:
+            if time.monotonic() - begun > 60 * arguments.minutes:
+                return
             if any((run["arm"], run["rate"], run["steps"]) == (arm, rate, arguments.steps) for run in done["runs"]):
                 continue
             torch.manual_seed(1)
