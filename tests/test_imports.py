@@ -25,7 +25,7 @@ ORDER = (
     ("pairing", "calibration"),
     ("analysis", "similarity", "ordering", "merging", "picking", "arranging"),
     ("findings",),
-    ("resizing", "spectrum", "verification"),
+    ("resizing", "spectrum", "verification", "recipe"),
     ("demo",),
     ("cli",),
     ("__main__",),
