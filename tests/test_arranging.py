@@ -162,3 +162,14 @@ def test_an_order_that_is_given_is_used() -> None:
     found = arrange(plan, Subject.in_memory(model), given)
     assert torch.equal(found.orders["intermediate", 0], mine)
     assert not torch.equal(found.orders["intermediate", 1], torch.arange(24))
+
+
+def test_merging_keeps_variance_unless_told_otherwise() -> None:
+    model = make(LLAMA)
+    sizes: dict[str, Any] = {"intermediate_size": 12, "width": "merge"}
+    name = "model.layers.0.mlp.up_proj.weight"
+    found = {
+        gain: model_tensors(wavescale.resize(model, gain=gain, **sizes))[name] for gain in (None, "variance", "role")
+    }
+    assert torch.equal(found[None], found["variance"])
+    assert not torch.allclose(found[None], found["role"])
