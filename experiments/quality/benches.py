@@ -26,8 +26,7 @@ from quality.measures import (
     pair_similarities,
     similarity,
 )
-from quality.reactions import reactions
-from quality.rows import Model
+from quality.rows import HERE, Model
 from wavescale.demo import packaged_minilm
 from wavescale.memory import load_model
 
@@ -92,7 +91,7 @@ def calibration_text(name: str, model: Model, data: Path, work: Path) -> Path | 
     if chosen is None:
         return None
     if "reactions" in chosen:
-        text = "\n".join(reactions(chosen["reactions"], chosen["count"], chosen["seed"])) + "\n"
+        text = read_text(HERE / chosen["reactions"])
     elif "lines" in chosen:
         first, last = chosen["lines"]
         text = "\n".join(read_sentences(data / chosen["file"])[first:last]) + "\n"
@@ -115,8 +114,7 @@ def _causal(_source: PreTrainedModel, folder: Path, window: Mapping[str, Any], d
 
 def _masked(_source: PreTrainedModel, folder: Path, window: Mapping[str, Any], _data: Path) -> Measure:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    lines = reactions(window["reactions"], window["count"], window["seed"])
-    batch = tokenizer(lines, padding=True, return_tensors="pt")
+    batch = tokenizer(read_text(HERE / window["reactions"]).splitlines(), padding=True, return_tensors="pt")
     ids, attention = batch["input_ids"], batch["attention_mask"]
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
     generator = torch.Generator().manual_seed(window["seed"])

@@ -57,26 +57,26 @@ def causal_loss(model: PreTrainedModel, ids: Tensor, parts: int) -> Measured:
 def masked_loss(
     model: PreTrainedModel, ids: Tensor, attention: Tensor, chosen: Tensor, mask_id: int, parts: int
 ) -> Measured:
-    """Loss and accuracy on the chosen tokens of (N, T), all of them masked at once; read in as many batches."""
-    found: list[dict[str, float]] = []
-    sums = {"loss": 0.0, "accuracy": 0.0}
+    """Accuracy and loss on the chosen tokens of (N, T), all of them masked at once; read in as many batches."""
+    found: list[float] = []
+    sums = {"accuracy": 0.0, "loss": 0.0}
     for batch, seen, masked in zip(ids.chunk(parts), attention.chunk(parts), chosen.chunk(parts), strict=True):
         with torch.no_grad():
             logits = model(torch.where(masked, mask_id, batch), attention_mask=seen).logits[masked].float()
         losses, hits = F.cross_entropy(logits, batch[masked], reduction="none"), logits.argmax(-1) == batch[masked]
-        found.append({"loss": float(losses.mean())})
+        found.append(float(hits.double().mean()))
         sums["loss"] += float(losses.sum())
         sums["accuracy"] += float(hits.sum())
     count = int(chosen.sum())
-    return Measured({name: total / count for name, total in sums.items()}, [part["loss"] for part in found], count)
+    return Measured({name: total / count for name, total in sums.items()}, found, count)
 
 
 def image_loss(model: PreTrainedModel, images: Tensor, labels: Tensor, parts: int) -> Measured:
-    """Loss and accuracy of a classifier on images (N, channels, height, width)."""
+    """Accuracy and loss of a classifier on images (N, channels, height, width)."""
     with torch.no_grad():
         logits = torch.cat([model(pixel_values=batch).logits.float() for batch in images.chunk(parts)])
     losses = F.cross_entropy(logits, labels, reduction="none")
-    return _rates({"loss": losses, "accuracy": (logits.argmax(-1) == labels).float()}, parts)
+    return _rates({"accuracy": (logits.argmax(-1) == labels).float(), "loss": losses}, parts)
 
 
 def pair_similarities(model: PreTrainedModel, batches: Sequence[dict[str, Tensor]], pairs: Tensor) -> Tensor:

@@ -1,13 +1,20 @@
 """Reactions as SMILES, put together from textbook transformations and small fragments.
 
-No corpus of reactions comes with `rxnfp`, so they are built here: ten transformations (acylation, esters,
-Suzuki coupling, Boc on and off, ...), each over every fragment that fits. The fragments to measure on
-and those to calibrate on have none in common.
+    pip install rdkit && python -m quality.reactions
+
+No corpus of reactions comes with `rxnfp`, so they are built here: eleven transformations (acylation,
+esters, Suzuki coupling, Boc on and off, ...), each over every fragment that fits, written as the model
+was trained on them: canonical, the precursors sorted. The fragments to measure on and those to
+calibrate on have none in common. The files in `reactions/` are what this prints with a seed of 0.
 """
 
 from __future__ import annotations
 
 import random
+
+from quality.rows import HERE
+
+COUNT, SEED = 256, 0
 
 # What stands behind an amine's N, an acid's carbonyl or a boronic acid's B: the attached atom comes first.
 CHAINS = {
@@ -26,21 +33,23 @@ GROUPS = {
 BOC = "CC(C)(C)OC(=O)"
 
 
-def reactions(part: str, count: int, seed: int) -> list[str]:
-    """Distinct reactions in an order drawn with the seed.
+def main() -> None:
+    from rdkit import Chem
 
-    Parameters
-    ----------
-    part
-        `measured` or `calibration`.
-    count
-        How many; fewer come back if there are no more.
-    seed
-        Of the order.
-    """
-    found = _all(CHAINS[part], ARYLS[part], GROUPS[part])
-    random.Random(seed).shuffle(found)
-    return found[:count]
+    def canonical(molecules: str) -> str:
+        return ".".join(sorted(Chem.MolToSmiles(Chem.MolFromSmiles(each)) for each in molecules.split(".")))
+
+    products: set[str] = set()
+    for part in CHAINS:
+        found = sorted(set(_all(CHAINS[part], ARYLS[part], GROUPS[part])))
+        random.Random(SEED).shuffle(found)
+        lines = [">>".join(canonical(side) for side in reaction.split(">>")) for reaction in found]
+        # Two ways to the same product would let a calibrated model see what it is measured on.
+        lines = [line for line in lines if line.split(">>")[1] not in products][:COUNT]
+        products |= {line.split(">>")[1] for line in lines}
+        path = HERE / "reactions" / f"{part}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _all(chains: tuple[str, ...], aryls: tuple[str, ...], groups: tuple[str, ...]) -> list[str]:
@@ -65,3 +74,7 @@ def _all(chains: tuple[str, ...], aryls: tuple[str, ...], groups: tuple[str, ...
     for group in groups:
         found.append(f"CO.[H][H].{group}c1ccc([N+](=O)[O-])cc1>>{group}c1ccc(N)cc1")
     return found
+
+
+if __name__ == "__main__":
+    main()

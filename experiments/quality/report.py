@@ -17,12 +17,12 @@ from quality.rows import RESULTS, Config, Model, load_config
 from quality.training import SCRATCH
 
 # What counts for each measure, and in words what was done.
-COUNTS = {"causal": "loss", "similarity": "correlation", "masked": "loss", "images": "loss"}
+COUNTS = {"causal": "loss", "similarity": "correlation", "masked": "accuracy", "images": "accuracy"}
 MEASURES = {
     "causal": "Loss per next token, in nats.",
     "similarity": "Spearman correlation of the similarities of sentence pairs with the source's.",
-    "masked": "Loss per masked token in nats, and the share of masked tokens that are predicted right.",
-    "images": "Loss in nats and accuracy on test images.",
+    "masked": "Share of masked tokens that are predicted right, and in brackets the loss per masked token in nats.",
+    "images": "Accuracy on test images, and in brackets the loss in nats.",
 }
 HEAD = """# Quality of resized models
 
@@ -170,8 +170,8 @@ def draw(config: Config, found: Mapping[str, list[dict[str, Any]]], path: Path) 
 
 def _cell(row: Mapping[str, Any], measure: str, bold: bool) -> str:
     words = f"{row[COUNTS[measure]]:.3f}"
-    if "accuracy" in row:
-        words += f" · {row['accuracy']:.0%}"
+    if COUNTS[measure] == "accuracy":
+        words += f" ({row['loss']:.2f})"
     return f"**{words}**" if bold else words
 
 
