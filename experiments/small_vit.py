@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
-BATCH, STEPS, PEAK, WARMUP = 128, 1400, 1e-3, 100
+BATCH, STEPS, PEAK, WARMUP = 128, 800, 1e-3, 100
 
 
 def read_images(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
