@@ -13,7 +13,6 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
-    Mix,
     Noise,
     Part,
     Read,
@@ -23,10 +22,8 @@ from wavescale.expressions import (
 )
 from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
 
-MATRIX = torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]], dtype=torch.float64)
 SOURCE = {
     "k": torch.tensor([2, 0]),
-    "m": MATRIX,
     "w": torch.arange(24.0, dtype=torch.float64).view(6, 4),
     "o": torch.tensor([2, 0, 1]),
     "g": torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64),
@@ -40,14 +37,6 @@ CASES: list[tuple[Expression, Any]] = [
     (Concatenate((W, W), 1), torch.cat([SOURCE["w"], SOURCE["w"]], 1)),
     (Select(W, Read("o", (3,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0, 1]].reshape(6, 4)),
     (Select(W, Read("k", (2,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0]].reshape(4, 4)),
-    (
-        Mix(W, Read("m", (2, 3)), "x", 0, 2),
-        torch.einsum("mn,bnk->bmk", MATRIX, SOURCE["w"].view(2, 3, 4)).reshape(4, 4),
-    ),
-    (
-        Mix(W, Read("m", (2, 3)), "x", 0, 1, 2),
-        torch.einsum("mn,nak->mak", MATRIX, SOURCE["w"].view(3, 2, 4)).reshape(4, 4),
-    ),
     (Scale(W, -2.0), -2 * SOURCE["w"]),
     (FoldDiagonal(W, G, 1), SOURCE["w"] @ torch.diag(SOURCE["g"])),
     (FoldVector(W, G, 1), SOURCE["w"] @ SOURCE["g"]),

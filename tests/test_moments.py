@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, inputs_for, make
 from wavescale.architectures import FAMILIES
-from wavescale.artifacts import Artifacts, Units
+from wavescale.artifacts import Artifacts
 from wavescale.cli import run
 from wavescale.errors import CheckpointError, OptionError, OutputError
 from wavescale.execute import execute
@@ -244,24 +244,6 @@ def test_there_and_back_gives_the_first_moments_of_the_source(case: Case, gain: 
         assert (found[name]["exp_avg_sq"] >= 0).all()
 
 
-def test_chosen_units_keep_their_moments() -> None:
-    source = make(LLAMA, torch.float64)
-    keep = torch.tensor([0, 3, 5, 11, 20])
-    refit = torch.randn(5, 24, generator=torch.Generator().manual_seed(0))
-    artifacts = Artifacts(units={("intermediate", layer): Units(keep, refit) for layer in range(2)})
-    options: dict[str, Any] = {"intermediate_size": 5, "artifacts": artifacts}
-    plan, target = wavescale.plan_resize(source, **options), wavescale.resize(source, **options)
-    optimizer = adam(source)
-    state = wavescale.resize_optimizer_state(optimizer.state_dict(), source, target, plan, artifacts=artifacts)
-    found = moments(target, state)
-    for name, parameter in source.named_parameters():
-        for key in ("exp_avg", "exp_avg_sq"):
-            expected = optimizer.state[parameter][key]
-            if "mlp" in name:
-                expected = expected.index_select(1 if "down" in name else 0, keep)
-            torch.testing.assert_close(found[name][key], expected, msg=name)
-
-
 def test_orders_apply_to_moments_as_well() -> None:
     source = make(LLAMA, torch.float64)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
@@ -286,8 +268,8 @@ def test_a_finished_tensor_has_no_moments() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"scale_width": 0.5},
-        {"scale_width": 0.5, "scale_depth": 0.5},
+        {"scale_width": 0.5, "calibrate": "none"},
+        {"scale_width": 0.5, "scale_depth": 0.5, "calibrate": "none"},
         {"preset": "paper", "scale_width": 2, "scale_depth": 2},
         {"depth": "stack", "scale_depth": 2},
         {"hidden_size": 32, "details": "antisymmetric", "num_hidden_layers": 5},

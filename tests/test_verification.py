@@ -78,7 +78,7 @@ def altered(folder: Path, name: str, factor: float) -> None:
         (("--layers", "6", "--depth", "stack"), "layer 3", ["layer 2", "layer 3 (source: layer 0)"]),
         (("--layers", "6", "--depth", "signal"), "layer 1", ["layer 1 (source: layer 0)", "layer 5 (source: layer 2)"]),
         (("--intermediate-size", "12"), "layer 0", ["layer 0", "layer 2"]),
-        (("--scale-width", "1/2"), None, ["layer 0", "layer 2"]),
+        (("--scale-width", "1/2", "--calibrate", "none"), None, ["layer 0", "layer 2"]),
         (("--scale-width", "2", "--layers", "5"), "", ["layer 1 (source: layer 0)", "layer 4 (source: layer 2)"]),
     ],
     ids=str,

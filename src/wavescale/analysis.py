@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavescale.artifacts import NOTHING, Artifacts
-from wavescale.checkpoint import open_checkpoint
+from wavescale.checkpoint import Checkpoint, open_checkpoint
 from wavescale.matching import match_tensors
-from wavescale.memory import load_model
+from wavescale.memory import load_model, model_spec, model_tensors
 from wavescale.methods import Piece
 from wavescale.spec import ModelSpec, Stored, read_spec
 
@@ -36,16 +38,43 @@ class Subject:
     read
         Gives a tensor by its name on disk.
     load
-        Gives the model itself, for an analysis that has to run it.
+        Gives the model itself, in float32 and ready to be run.
+    folder
+        Where it lies on disk, if it does.
     """
 
     spec: ModelSpec
     stored: Mapping[tuple[str, int | None], Stored]
     read: Callable[[str], torch.Tensor]
     load: Callable[[], PreTrainedModel]
+    folder: Path | None = None
+
+    @classmethod
+    def on_disk(cls, checkpoint: Checkpoint, architecture: str | None = None) -> Subject:
+        """A checkpoint."""
+        spec = read_spec(checkpoint.config, architecture)
+        load = partial(load_model, checkpoint.path, spec.class_name)
+        return cls(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load, checkpoint.path)
+
+    @classmethod
+    def in_memory(cls, model: PreTrainedModel) -> Subject:
+        """A model, which is left as it is."""
+        spec, tensors = model_spec(model), model_tensors(model)
+        found = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()}
+        path = Path(model.name_or_path)
+        folder = path if model.name_or_path and path.is_dir() else None
+        return cls(spec, match_tensors(spec, found), tensors.__getitem__, partial(_runnable, model), folder)
 
 
 Analysis = Callable[[Subject], Artifacts]
+
+
+def _runnable(model: PreTrainedModel) -> PreTrainedModel:
+    """A model in float32 and evaluation mode: itself, or a copy."""
+    import torch
+
+    floats = all(parameter.dtype is torch.float32 for parameter in model.parameters())
+    return model if floats and not model.training else deepcopy(model).float().eval()
 
 
 def analyse(
@@ -71,17 +100,8 @@ def analyse(
     CheckpointError
         The source cannot be read.
     """
-    if isinstance(model, str | os.PathLike):
-        checkpoint = open_checkpoint(model)
-        spec = read_spec(checkpoint.config, architecture)
-        load = partial(load_model, checkpoint.path, spec.class_name)
-        subject = Subject(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load)
-    else:
-        from wavescale.memory import model_spec, model_tensors
-
-        spec, tensors = model_spec(model), model_tensors(model)
-        found = {name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in tensors.items()}
-        subject = Subject(spec, match_tensors(spec, found), tensors.__getitem__, lambda: model)
+    on_disk = isinstance(model, str | os.PathLike)
+    subject = Subject.on_disk(open_checkpoint(model), architecture) if on_disk else Subject.in_memory(model)
     artifacts = NOTHING
     for analysis in analyses:
         artifacts = artifacts.merged(analysis(subject))

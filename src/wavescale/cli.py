@@ -96,6 +96,16 @@ DetailsOption = Annotated[
     typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate",
+        metavar="FILE",
+        help="What a smaller model is fitted on: a text, a folder of images, generated, random, or none; by default "
+        "no data.",
+        rich_help_panel=_CHOICES,
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -119,7 +129,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
     "scale_width", "scale_depth", "like", "preset", "width", "depth", "layer_map", "wavelet", "gain", "details",
-    "seed", "dtype", "architecture",
+    "seed", "calibrate", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -160,6 +170,7 @@ def resize_command(
     gain: Gain = None,
     details: DetailsOption = None,
     seed: Seed = 0,
+    calibrate: Calibrate = None,
     dtype: Dtype = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", help="Size of one file of weights.", rich_help_panel=_RUNNING)
@@ -228,6 +239,7 @@ def plan_command(
     gain: Gain = None,
     details: DetailsOption = None,
     seed: Seed = 0,
+    calibrate: Calibrate = None,
     dtype: Dtype = None,
     architecture: Architecture = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,

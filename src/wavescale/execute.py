@@ -42,7 +42,7 @@ class _Source:
         if tensor is None:
             tensor = self._read(name).to(self._device)
             if name not in self._checked:
-                self._check(name, tensor)
+                check_finite(name, tensor)
                 self._checked.add(name)
         self._uses[name] -= 1
         if self._uses[name] > 0:
@@ -59,16 +59,23 @@ class _Source:
         half = tensor.dtype in (torch.float16, torch.bfloat16)
         return tensor.float() if half else tensor
 
-    @staticmethod
-    def _check(name: str, tensor: torch.Tensor) -> None:
-        import torch
 
-        if not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
-            raise CheckpointError(
-                f"{name}: {bad} of {tensor.numel()} values are NaN or infinite. The source is damaged; "
-                "resizing would spread them over the whole model."
-            )
+def check_finite(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a source tensor that holds NaN or infinity.
+
+    Raises
+    ------
+    CheckpointError
+        It does.
+    """
+    import torch
+
+    if not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise CheckpointError(
+            f"{name}: {bad} of {tensor.numel()} values are NaN or infinite. The source is damaged; "
+            "resizing would spread them over the whole model."
+        )
 
 
 def execute(

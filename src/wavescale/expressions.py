@@ -183,37 +183,6 @@ class Select(Expression):
 
 
 @dataclass(frozen=True)
-class Mix(Expression):
-    """One named axis through a matrix (m, n) that an analysis found."""
-
-    of: Expression
-    matrix: Expression
-    name: str
-    axis: int
-    before: int = 1
-    after: int = 1
-
-    @property
-    def shape(self) -> Shape:
-        return _with(self.of.shape, self.axis, self.before * self.matrix.shape[0] * self.after)
-
-    @property
-    def children(self) -> tuple[Expression, ...]:
-        return (self.of, self.matrix)
-
-    @property
-    def flops(self) -> int:
-        return 2 * self.matrix.shape[0] * prod(self.of.shape)
-
-    def compute(self, read: Reader) -> torch.Tensor:
-        x, matrix = self.of.compute(read), self.matrix.compute(read)
-        view = _opened(x, self.axis, (self.before, matrix.shape[1], self.after))
-        # Copies are aligned: see FoldVector.
-        mixed = view.movedim(self.axis + 1, -1).clone() @ matrix.to(view.dtype).T.clone()
-        return mixed.movedim(-1, self.axis + 1).reshape(self.shape)
-
-
-@dataclass(frozen=True)
 class Scale(Expression):
     """A tensor times a number."""
 
@@ -457,7 +426,7 @@ def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
-        Read, Part, Concatenate, Apply, Select, Mix, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
+        Read, Part, Concatenate, Apply, Select, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
     )
 }  # fmt: skip
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from wavescale.artifacts import finished, keep_beside
+from wavescale.artifacts import finished
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Concatenate, Constant, Expression, Mix, Part, Read, Scale, Select, Sum
+from wavescale.expressions import Apply, Concatenate, Constant, Expression, Part, Read, Scale, Select, Sum
 from wavescale.methods import copied_layer
 from wavescale.plan import Plan, TensorPlan
 from wavescale.wording import split_layer
@@ -100,8 +100,8 @@ def carried(expression: Expression, power: Power) -> Expression | None:
     match expression:
         case Read(name) if finished(name):
             raise OptionError(
-                f"{name}: an analysis has finished this tensor, so its moments cannot be known. "
-                "Leave the optimizer state out, or the analysis."
+                f"{name}: this tensor comes finished from calibration or an analysis, so its moments cannot be known. "
+                "Leave the optimizer state out, or --calibrate none."
             )
         case Read():
             return expression
@@ -119,13 +119,6 @@ def carried(expression: Expression, power: Power) -> Expression | None:
                 if inner is None
                 else replace(expression, operator=dual if power == 1 else dual.squared(), of=inner)
             )
-        case Mix(of=of, matrix=Read(name, (m, n))):
-            # The units that stay do what they did, so what reads them sees the same: no inverse of the refit.
-            inner = carried(of, power)
-            keep = Read(keep_beside(name), (m,))
-            if inner is None:
-                return None
-            return Select(inner, keep, n, expression.name, expression.axis, expression.before, expression.after)
         case Concatenate(parts=parts):
             inners = [carried(part, power) for part in parts]
             found = tuple(inner for inner in inners if inner is not None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
+from wavescale.artifacts import is_artifact
 from wavescale.errors import CheckpointError
 from wavescale.expressions import Expression
 from wavescale.matching import DTYPE_BYTES
@@ -96,6 +97,11 @@ class Plan:
     source_parameters: int
     keeps_function: bool
     remarks: tuple[str, ...]
+
+    @property
+    def asks_for(self) -> frozenset[str]:
+        """The artifacts that it reads: what has to be found out before it can be executed."""
+        return frozenset(name for t in self.tensors for name in t.expression.reads() if is_artifact(name))
 
     @property
     def parameters(self) -> int:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from math import prod
 
 from wavescale.architectures.schema import RESIZABLE
-from wavescale.artifacts import NOTHING, Artifacts, keep_name, order_name, tensor_name
+from wavescale.artifacts import NOTHING, Artifacts, finished, order_name, tensor_name
 from wavescale.axes import parse_axes
 from wavescale.errors import OptionError
 from wavescale.expressions import Concatenate, Expression, Part, Read
 from wavescale.matching import match_tensors
-from wavescale.methods import Choices, Method, Piece, Resizing, Separable
+from wavescale.methods import Choices, Method, Piece, Resizing, Separable, refits, settled
 from wavescale.plan import Plan, TensorPlan
 from wavescale.sizes import SizeRequest, resolve_sizes
-from wavescale.spec import ModelSpec, Sizes, Stored
+from wavescale.spec import ModelSpec, Stored, read_spec
 from wavescale.target_config import target_spec
 
 
@@ -50,12 +50,13 @@ def make_plan(
     sizes, decisions, remarks = resolve_sizes(spec, request)
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
+    choices = settled(choices, spec, sizes)
     # The layers that lend their per-layer config fields are known once the method is.
-    orders, units = _check_orders(spec, artifacts), _check_units(spec, sizes, artifacts)
-    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, orders, units)
+    draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, _check_orders(spec, artifacts))
     method = Separable(draft)
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
+    tensors = _replace(tuple(_tensors(draft, method, dtype)), artifacts)
     return Plan(
         family=spec.family.name,
         architecture=spec.class_name,
@@ -63,12 +64,33 @@ def make_plan(
         target=sizes,
         decisions=decisions,
         choices=choices,
-        tensors=_replace(tuple(_tensors(draft, method, dtype)), artifacts),
+        tensors=tensors,
         config=target.config,
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
         keeps_function=method.keeps_function,
-        remarks=(*remarks, *method.remarks),
+        remarks=(*remarks, *method.remarks, *_calibration_remarks(choices, tensors)),
+    )
+
+
+def method_of(plan: Plan, spec: ModelSpec, stored: Mapping[tuple[str, int | None], Stored]) -> Separable:
+    """The method that a plan was made with, given the source that it was made for."""
+    return Separable(Resizing(spec, read_spec(plan.config, plan.architecture), stored, plan.choices))
+
+
+_CALIBRATED_ON = {
+    "generated": "text that the model writes itself",
+    "random": "random input",
+    "given": "what was given",
+}
+
+
+def _calibration_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> tuple[str, ...]:
+    fitted = sum(any(map(finished, tensor.expression.reads())) for tensor in tensors)
+    if choices.calibrate not in _CALIBRATED_ON:
+        return ()
+    return (
+        f"calibrated on {_CALIBRATED_ON[choices.calibrate]}: {fitted} tensors are chosen and refitted by running it",
     )
 
 
@@ -87,14 +109,17 @@ def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[
     firsts: dict[str, Stored] = {}
     for stored in resizing.stored.values():
         firsts.setdefault(stored.row.name, stored)
+    calibrated = resizing.choices.calibrate != "none"
+    fitted = {first.row: calibrated and refits(first.row, resizing) for first in firsts.values()}
     for first in firsts.values():
         for layer in range(layers) if first.row.in_layer else (None,):
-            expression = _whole(first, layer, method)
             shape = parse_axes(first.row.axes).shape(resizing.target.axis_sizes)
+            name = first.name_at(layer)
+            expression = Read(tensor_name(name), shape) if fitted[first.row] else _whole(first, layer, method)
             if expression.shape != shape:
                 raise AssertionError(f"{first.name}: planned {expression.shape}, expected {shape}")
             like = first if layer is None else resizing.stored[first.row.name, method.origin(layer)]
-            yield TensorPlan(first.name_at(layer), first.row.module, shape, dtype or like.dtype, expression)
+            yield TensorPlan(name, first.row.module, shape, dtype or like.dtype, expression)
 
 
 def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str, int | None]]:
@@ -106,28 +131,6 @@ def _check_orders(spec: ModelSpec, artifacts: Artifacts) -> frozenset[tuple[str,
                 f"{order_name(axis, layer)}: orders {len(order)} units, the source has {spec.axis_sizes[axis]}."
             )
     return frozenset(artifacts.orders)
-
-
-def _check_units(spec: ModelSpec, sizes: Sizes, artifacts: Artifacts) -> dict[str, int]:
-    units: dict[str, int] = {}
-    for (axis, layer), found in artifacts.units.items():
-        if axis != "intermediate" or layer >= spec.sizes.num_hidden_layers:
-            raise OptionError(
-                f"{keep_name(axis, layer)}: units are chosen on the axis 'intermediate', in layers 0 to "
-                f"{spec.sizes.num_hidden_layers - 1}."
-            )
-        n, m = spec.axis_sizes[axis], sizes.axes[axis]
-        if tuple(found.keep.shape) != (m,) or tuple(found.read.shape) != (m, n):
-            raise OptionError(
-                f"{keep_name(axis, layer)}: keeps {len(found.keep)} units and reads {list(found.read.shape)}, "
-                f"the sizes ask for {m} of {n}."
-            )
-        units[axis] = m
-    for axis in units:
-        missing = [layer for layer in range(spec.sizes.num_hidden_layers) if (axis, layer) not in artifacts.units]
-        if missing:
-            raise OptionError(f"{keep_name(axis, missing[0])}: missing; units are chosen in every layer or in none.")
-    return units
 
 
 def _replace(tensors: tuple[TensorPlan, ...], artifacts: Artifacts) -> tuple[TensorPlan, ...]:

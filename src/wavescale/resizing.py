@@ -11,12 +11,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.card import model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.errors import OptionError, OutputError
 from wavescale.execute import execute
+from wavescale.findings import find
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
 from wavescale.optimizer import read_state, state_bytes, write_run, write_state
@@ -27,6 +29,8 @@ from wavescale.spec import ModelSpec, read_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from wavescale.findings import Calibrate
 
     Model: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PreTrainedModel
 
@@ -52,6 +56,7 @@ def plan_resize(
     gain: str | None = None,
     details: str | None = None,
     seed: int | None = None,
+    calibrate: Calibrate | None = None,
     dtype: str | None = None,
     architecture: str | None = None,
     artifacts: Artifacts = NOTHING,
@@ -83,6 +88,10 @@ def plan_resize(
         `antisymmetric` (seeded, parts the copies that growing makes) or `zero`.
     seed
         Of seeded noise.
+    calibrate
+        What a smaller model is fitted on: a text file (a folder of images for an image model), batches
+        (keyword arguments of the forward pass), `generated` (text that the model writes itself), `random`
+        (tokens or pixels), or `none`. By default what only becomes smaller is calibrated without data.
     dtype
         Of the output: `float64`, `float32`, `bfloat16` or `float16`; by default as stored.
     architecture
@@ -108,8 +117,9 @@ def plan_resize(
     (8, True)
     """
     choices = choose(
-        preset, width=width, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain, details=details, seed=seed
-    )
+        preset, width=width, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain, details=details, seed=seed,
+        calibrate=_calibration(calibrate),
+    )  # fmt: skip
     request = SizeRequest(
         hidden_size,
         num_hidden_layers,
@@ -125,6 +135,13 @@ def plan_resize(
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
     return make_plan(spec, found, request, choices, dtype, artifacts)
+
+
+def _calibration(calibrate: Calibrate | None) -> str | None:
+    """The choice that stands for what the user gave."""
+    if calibrate is None or (isinstance(calibrate, str) and calibrate in ("auto", "none", "generated", "random")):
+        return calibrate
+    return "given"
 
 
 def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str, tuple[tuple[int, ...], str]]]:
@@ -173,6 +190,7 @@ def resize_checkpoint(
     architecture: str | None = None,
     artifacts: Artifacts = NOTHING,
     optimizer_state: str | os.PathLike[str] | None = None,
+    calibrate: Calibrate | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_tensor: Callable[[TensorPlan], None] | None = None,
     **options: Any,
@@ -198,7 +216,9 @@ def resize_checkpoint(
     optimizer_state
         AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`). It is resized
         as well, and `trainer_state.json` and `scheduler.pt` beside it are copied, so that
-        `trainer.train(resume_from_checkpoint=out)` goes on.
+        `trainer.train(resume_from_checkpoint=out)` goes on. It switches off calibration by default.
+    calibrate
+        As in `plan_resize`.
     on_plan, on_tensor
         Called with the plan before the first tensor, and with each tensor's plan when it is written.
     options
@@ -221,7 +241,9 @@ def resize_checkpoint(
         raise OutputError(f"{out}: holds the source, so it is not replaced. Choose another folder.")
     if target.exists() and target.resolve() == checkpoint.path.resolve():
         raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
-    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, **options)
+    if optimizer_state is not None and calibrate is None:
+        calibrate = "none"  # what is fitted anew has no moments
+    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, calibrate=calibrate, **options)
     check_companions(checkpoint.path, plan)
     _check_device(device)
     from wavescale.memory import empty_model, target_config
@@ -237,7 +259,14 @@ def resize_checkpoint(
     writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, 2 * besides)
     if on_plan is not None:
         on_plan(plan)
-    given = {**options, "architecture": architecture, "optimizer_state": None if beside is None else beside.name}
+    given = {
+        **options,
+        "architecture": architecture,
+        "optimizer_state": None if beside is None else beside.name,
+        "calibrate": calibrate,
+    }
+    needed = artifacts
+    artifacts = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device)
     with writer:
         for tensor, value in execute(plan, checkpoint.read, device, artifacts):
             writer.write_tensor(tensor.name, value)
@@ -252,7 +281,7 @@ def resize_checkpoint(
         writer.write_text("wavescale.json", plan.to_json())
         writer.write_text(
             "README.md",
-            _card(str(model), target, plan, checkpoint, artifacts, given),
+            _card(str(model), target, plan, checkpoint, needed, given),
         )
     return plan
 
@@ -264,7 +293,9 @@ def _card(
     flags = [
         f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
         for key, value in given.items()
-        if value not in (None, _DEFAULTS.get(key)) and not isinstance(value, Mapping)
+        if isinstance(value, str | os.PathLike | int | float | Fraction | tuple | list)
+        and value != _DEFAULTS.get(key)
+        and not (key == "calibrate" and isinstance(value, tuple | list))
     ]
     command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
     if artifacts.named():
@@ -279,9 +310,9 @@ def _shown(option: str, value: object) -> str:
     if option == "layer_map" and not isinstance(value, str) and isinstance(value, Sequence):
         return ",".join(map(str, value))
     path = Path(str(value)).expanduser()
-    if option != "like" or not path.exists():
+    if option not in ("like", "calibrate") or not path.exists():
         return str(value)
-    return (path.parent if path.is_file() else path).resolve().name
+    return (path.parent if option == "like" and path.is_file() else path).resolve().name
 
 
 _DEFAULTS = {"preset": "default", "seed": 0}
@@ -312,7 +343,12 @@ def _check_device(device: str) -> None:
 
 
 def resize(
-    model: PreTrainedModel, *, device: str | None = None, artifacts: Artifacts = NOTHING, **options: Any
+    model: PreTrainedModel,
+    *,
+    device: str | None = None,
+    artifacts: Artifacts = NOTHING,
+    calibrate: Calibrate | None = None,
+    **options: Any,
 ) -> PreTrainedModel:
     """Resize a model in memory.
 
@@ -324,6 +360,8 @@ def resize(
         Where to compute; by default where the model is.
     artifacts
         What `wavescale.analyse` found.
+    calibrate
+        As in `plan_resize`; a text file needs a model that was loaded from a folder with its tokenizer.
     options
         Sizes and choices, as in `plan_resize`.
 
@@ -346,8 +384,9 @@ def resize(
     """
     from wavescale.memory import build_model, model_tensors
 
-    plan = plan_resize(model, artifacts=artifacts, **options)
+    plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     tensors = model_tensors(model)
     where = str(model.device) if device is None else device
+    artifacts = find(plan, Subject.in_memory(model), artifacts, calibrate, where)
     made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, artifacts)}
     return build_model(plan, made, like=model)

@@ -13,11 +13,13 @@ from wavescale.architectures.schema import Role
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
+from wavescale.inputs import load_tokenizer, positions, random_inputs, read_text, token_inputs
 from wavescale.matching import match_tensors
 from wavescale.memory import load_model, quiet_loading
-from wavescale.methods import Resizing, Separable
+from wavescale.methods import Separable
 from wavescale.methods.width import Usage
 from wavescale.plan import Plan
+from wavescale.planning import method_of
 from wavescale.spec import ModelSpec, Sizes, read_spec
 
 if TYPE_CHECKING:
@@ -196,11 +198,12 @@ def verify(
             f"expected {_words(plan.source)}. Give the source of {out}."
         )
     models = [load_model(checkpoint.path, plan.architecture).to(device) for checkpoint in (source, target)]
-    tokenizer = _tokenizer(source.path)
+    tokenizer = load_tokenizer(source.path)
     tokens = _tokens(tokenizer, Path(text)) if text is not None and tokenizer is not None and _has_loss(spec) else None
     inputs = {name: value.to(device) for name, value in _probe(spec, tokens).items()}
     states = [_run(m, spec, inputs) for m in models]
-    stages = _compare(_method(source, target, spec, plan), states[0], states[1])
+    method = method_of(plan, spec, match_tensors(spec, source.tensors))
+    stages = _compare(method, states[0], states[1])
     losses, count, similarity = None, 0, None
     if tokens is not None:
         windows = tokens[: WINDOWS * WINDOW_TOKENS]
@@ -238,22 +241,11 @@ def _plan(target: Checkpoint) -> Plan:
     return Plan.from_json(path.read_text(encoding="utf-8"))
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:
     import torch
 
     with quiet_loading():  # a text longer than the model's window is cut into windows below
-        ids = tokenizer(_read_text(path), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(read_text(path), add_special_tokens=False)["input_ids"]
     found = torch.tensor(ids[: WINDOWS * WINDOW_TOKENS])
     if len(found) < _PROBE_SEQUENCES * _PROBE_TOKENS:
         raise CheckpointError(
@@ -263,41 +255,18 @@ def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:
     return found
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as text: {error}.") from error
-
-
 def _sentences(path: Path) -> tuple[str, ...]:
-    found = tuple(line.strip() for line in _read_text(path).splitlines() if line.strip())[:512]
+    found = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())[:512]
     if len(found) < 3:
         raise CheckpointError(f"{path}: has {len(found)} lines, at least 3 sentences are needed, one a line.")
     return found
 
 
 def _probe(spec: ModelSpec, tokens: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    if "patch_height" in spec.axis_sizes:
-        image = spec.value("image_size")
-        height, width = (image, image) if isinstance(image, int) else image
-        shape = (_PROBE_SEQUENCES, spec.axis_sizes["channels"], height, width)
-        inputs = {"pixel_values": torch.randn(shape, generator=generator)}
-        if "MaskedImage" in spec.class_name:
-            patches = spec.axis_sizes["positions"] - (2 if spec.family.name == "deit" else 1)
-            inputs["bool_masked_pos"] = torch.rand((_PROBE_SEQUENCES, patches), generator=generator) < 0.5
-        return inputs
-    length = min(_PROBE_TOKENS, spec.axis_sizes.get("positions", _PROBE_TOKENS) - 2)
-    if tokens is not None:
-        ids = tokens[: _PROBE_SEQUENCES * length].view(_PROBE_SEQUENCES, length)
-    else:
-        ids = torch.randint(0, spec.axis_sizes["vocab"], (_PROBE_SEQUENCES, length), generator=generator)
-    if "MultipleChoice" in spec.class_name or "DoubleHeads" in spec.class_name:
-        ids = ids.view(-1, 2, length)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if tokens is None:
+        return random_inputs(spec, _PROBE_SEQUENCES, _PROBE_TOKENS)
+    length = min(_PROBE_TOKENS, positions(spec))
+    return token_inputs(spec, tokens[: _PROBE_SEQUENCES * length].view(_PROBE_SEQUENCES, length))
 
 
 @dataclass
@@ -346,11 +315,6 @@ def _run(model: PreTrainedModel, spec: ModelSpec, inputs: dict[str, torch.Tensor
     return _States(hidden, caught.get("out"), outputs, headless="last_hidden_state" in found)
 
 
-def _method(source: Checkpoint, target: Checkpoint, spec: ModelSpec, plan: Plan) -> Separable:
-    stored = match_tensors(spec, source.tensors)
-    return Separable(Resizing(spec, read_spec(target.config, plan.architecture), stored, plan.choices))
-
-
 @dataclass(frozen=True)
 class _Expected:
     """What the target should hold where the source holds `x`, if the resize were exact."""
@@ -379,26 +343,36 @@ class _Expected:
 
 def _compare(method: Separable, source: _States, target: _States) -> list[Stage]:
     expected, headless = _Expected(method), target.headless
-    stages = [Stage("embedding", _difference(expected.residual(source.hidden[0]), target.hidden[0]))]
-    before, after = len(source.hidden) - 1, len(target.hidden) - 1
-    for layer in range(after):
-        origin = method.origin(layer)
-        # Compare where the source's layer is complete: behind the last target layer that comes from it.
-        if layer == after - 1 or method.origin(layer + 1) != origin:
-            difference = _difference(expected.residual(source.hidden[origin + 1]), target.hidden[layer + 1])
-            stages.append(Stage(f"layer {layer}", difference, compared="" if origin == layer else f"layer {origin}"))
-    if origin != before - 1:  # what comes behind reads the source's last layer
-        difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
-        stages.append(Stage("end of layers", difference, compared=f"layer {before - 1}"))
-    if source.final is not None and target.final is not None:
+    stages = _compare_streams(method, source, target) if method.known_stream else []
+    if source.final is not None and target.final is not None and (headless or stages):
         difference = _difference(expected.final_norm(source.final), target.final)
         stages.append(Stage("final norm", difference, output=headless))
-    elif headless:
+    elif headless and stages:
         stages[-1] = replace(stages[-1], output=True)
+    elif headless:
+        difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
+        stages.append(Stage("end of layers", difference, output=True))
     for name, value in source.outputs.items():
         if name in target.outputs:
             difference = _difference(expected.output(name, value), target.outputs[name])
             stages.append(Stage(name.replace("_", " "), difference, output=True))
+    return stages
+
+
+def _compare_streams(method: Separable, source: _States, target: _States) -> list[Stage]:
+    """The residual stream behind the embedding and behind each layer that stands for one of the source's."""
+    expected = _Expected(method)
+    stages = [Stage("embedding", _difference(expected.residual(source.hidden[0]), target.hidden[0]))]
+    before, after = len(source.hidden) - 1, len(target.hidden) - 1
+    behind = [method.behind(layer) for layer in range(after)]
+    for layer, origin in enumerate(behind):
+        # Compare where the source's layer is complete: behind the last target layer that comes from it.
+        if layer == after - 1 or behind[layer + 1] != origin:
+            difference = _difference(expected.residual(source.hidden[origin + 1]), target.hidden[layer + 1])
+            stages.append(Stage(f"layer {layer}", difference, compared="" if origin == layer else f"layer {origin}"))
+    if behind[-1] != before - 1:  # what comes behind reads the source's last layer
+        difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
+        stages.append(Stage("end of layers", difference, compared=f"layer {before - 1}"))
     return stages
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wavescale.artifacts import finished
 from wavescale.expressions import (
     Apply,
     Concatenate,
@@ -12,7 +13,6 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
-    Mix,
     Part,
     Read,
     Scale,
@@ -40,6 +40,8 @@ def decimal(number: float) -> str:
 def describe(expression: Expression, star: str | None = None) -> str:
     """An expression in words; `star` stands in for the layer's number in source names."""
     match expression:
+        case Read(name) if finished(name):
+            return "finished by an analysis"
         case Read(name):
             return (split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
         case Part(of, _, start, length):
@@ -51,8 +53,6 @@ def describe(expression: Expression, star: str | None = None) -> str:
         case Select(of, index, n, name):
             how = "reordered" if index.shape[0] == n else f"{n}→{index.shape[0]}: chosen units"
             return f"{describe(of, star)} · {name} {how}"
-        case Mix(of, matrix, name):
-            return f"{describe(of, star)} · {name} {matrix.shape[1]}→{matrix.shape[0]}: refitted"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):

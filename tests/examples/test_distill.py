@@ -79,7 +79,7 @@ def shrunk(folder: Path, class_name: str, **sizes: Any) -> None:
         teach(teacher, torch.tensor(windows(tokenizer(), (folder / "text.txt").read_text(), 16, lines=False)))
     teacher.save_pretrained(folder / "teacher")
     tokenizer().save_pretrained(folder / "teacher")
-    wavescale.resize_checkpoint(folder / "teacher", folder / "student", **sizes)
+    wavescale.resize_checkpoint(folder / "teacher", folder / "student", calibrate="none", **sizes)
 
 
 def command(folder: Path, **options: object) -> list[str]:

@@ -30,7 +30,7 @@ class Choices:
         `insert` adds layers that pass their input on (growing only); `signal` resamples over the
         layers; `stack` repeats the whole stack (growing only); `first` keeps the first layers and
         `drop` evenly spaced ones, the first and the last among them (shrinking only); `auto` inserts
-        when growing and resamples when shrinking.
+        when growing; when shrinking it drops layers if the rest is calibrated, and else resamples.
     layer_map
         For every layer of the target the source layer that it copies, counted from 0; it takes the
         place of `depth`.
@@ -50,6 +50,11 @@ class Choices:
         that sum to zero over the copies, so that the function stays and twins part.
     seed
         Of all seeded noise.
+    calibrate
+        What a smaller model is fitted on (`wavescale.calibration`): text that the source writes
+        itself (`generated`), `random` input, what the user has `given`, or nothing (`none`); `auto`
+        needs no data and is settled by `wavescale.methods.settled`. A calibrated model has layers
+        dropped, and heads, units and directions of the residual stream chosen.
     """
 
     preset: Literal["default", "paper", "weight-selection", "hypercloning"] = "default"
@@ -63,6 +68,7 @@ class Choices:
     dual: bool = True
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
+    calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
 
     def width_of(self, n: int, m: int) -> Literal["replicate", "signal", "tile", "select"]:
         """How an axis goes from n to m."""
@@ -73,7 +79,7 @@ class Choices:
     def depth_of(self, n: int, m: int) -> Literal["insert", "signal", "stack", "first", "drop"]:
         """How n layers become m."""
         if self.depth == "auto":
-            return "insert" if m > n else "signal"
+            return "insert" if m > n else "signal" if self.calibrate == "none" else "drop"
         return self.depth
 
     def gain_of(self, n: int, m: int) -> Gain:
@@ -87,12 +93,12 @@ class Choices:
 PRESETS: dict[str, Choices] = {
     "default": Choices(),
     "paper": Choices(preset="paper", width="signal", depth="signal", gain="orthonormal", heads="flat",
-                     depth_boundary="periodization", dual=False, details="zero"),
+                     depth_boundary="periodization", dual=False, details="zero", calibrate="none"),
     # Initializing Models with Larger Ones (Xu et al. 2024, arXiv 2311.18823): no tensor takes a factor.
     "weight-selection": Choices(preset="weight-selection", width="select", depth="first", gain="orthonormal",
-                                heads="flat", details="zero"),
+                                heads="flat", details="zero", calibrate="none"),
     # Scaling Smart (Samragh et al. 2024, arXiv 2409.12903); it says nothing about depth.
-    "hypercloning": Choices(preset="hypercloning", width="tile", details="zero"),
+    "hypercloning": Choices(preset="hypercloning", width="tile", details="zero", calibrate="none"),
 }
 # fmt: on
 
@@ -131,11 +137,26 @@ def choose(preset: str = "default", **options: Any) -> Choices:
                 "Leave one of the two out."
             )
         given["layer_map"] = _layer_map(given["layer_map"])
+    _settle_calibration(given)
     choices = replace(PRESETS[preset], **given)
     if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
         raise OptionError(f"seed {choices.seed!r} is no whole number from 0 to 4,294,967,295.")
     wavelet_filters(choices.wavelet)
     return choices
+
+
+def _settle_calibration(given: dict[str, Any]) -> None:
+    """Who says how to resize gets that and no more, unless calibration is asked for and goes with it."""
+    chosen = [name for name in ("width", "gain", "wavelet", "depth", "layer_map") if given.get(name, "auto") != "auto"]
+    resampled = [name for name in chosen if name not in ("depth", "layer_map") or given[name] == "signal"]
+    if given.get("calibrate", "auto") == "auto" and chosen:
+        given["calibrate"] = "none"
+    if resampled and given["calibrate"] != "none":
+        name = resampled[0]
+        raise OptionError(
+            f"{name} {given[name]!r} resamples, calibrate (--calibrate) {given['calibrate']!r} chooses and refits "
+            "instead. Leave one of the two out."
+        )
 
 
 def _layer_map(value: object) -> tuple[int, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 from wavescale.architectures.schema import Role, TensorRow
-from wavescale.artifacts import keep_name, order_name, read_name
+from wavescale.artifacts import order_name
 from wavescale.axes import Axes, parse_axes
-from wavescale.expressions import Expression, Mix, Part, Read, Scale, Select
+from wavescale.expressions import Expression, Part, Read, Scale, Select
 from wavescale.methods.choices import Choices
 from wavescale.spec import ModelSpec, Stored
 
@@ -66,8 +66,6 @@ class Resizing:
         How to go about it.
     orders
         The axes and layers whose units an analysis has put in another order.
-    units
-        The axes of which an analysis has chosen the units that stay, and how many.
     """
 
     source: ModelSpec
@@ -75,7 +73,6 @@ class Resizing:
     stored: Mapping[tuple[str, int | None], Stored]
     choices: Choices
     orders: Set[tuple[str, int | None]] = frozenset()
-    units: Mapping[str, int] = field(default_factory=dict)
 
     def read(self, piece: Piece, layer: int | None) -> Expression:
         """A tensor of the source, or the part of it that the piece is, as it acts in its layer."""
@@ -91,28 +88,18 @@ class Resizing:
         return found if divisor == 1 else Scale(found, 1 / divisor)
 
     def _arranged(self, expression: Expression, piece: Piece, layer: int | None) -> Expression:
-        """A tensor of the source with its units in the order, and as many, as an analysis wants them."""
+        """A tensor of the source with its units in the order that an analysis wants."""
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
             for index, name in enumerate(names):
-                before = prod(self.read_sizes[other] for other in names[:index])
-                after = prod(self.source.axis_sizes[other] for other in names[index + 1 :])
-                n, m = self.source.axis_sizes[name], self.read_sizes[name]
-                if layer is not None and name in self.units and axis.side == "in":
-                    matrix = Read(read_name(name, layer), (m, n))
-                    expression = Mix(expression, matrix, name, position, before, after)
-                elif layer is not None and name in self.units:
-                    keep = Read(keep_name(name, layer), (m,))
-                    expression = Select(expression, keep, n, name, position, before, after)
-                elif (at := next((at for at in (layer, None) if (name, at) in self.orders), -1)) != -1:
+                at = next((at for at in (layer, None) if (name, at) in self.orders), -1)
+                if at != -1:
+                    n = self.source.axis_sizes[name]
+                    before = prod(self.source.axis_sizes[other] for other in names[:index])
+                    after = prod(self.source.axis_sizes[other] for other in names[index + 1 :])
                     order = Read(order_name(name, at), (n,))
                     expression = Select(expression, order, n, name, position, before, after)
         return expression
-
-    @property
-    def read_sizes(self) -> dict[str, int]:
-        """The lengths of axes as `read` gives them."""
-        return {**self.source.axis_sizes, **self.units}
 
     def layer_divisor(self, piece: Piece, layer: int | None) -> int:
         """What the model divides a query by because of its layer's number; 1 almost everywhere."""
@@ -122,7 +109,7 @@ class Resizing:
 
     def piece_shape(self, piece: Piece) -> tuple[int, ...]:
         """The shape of a piece as `read` gives it."""
-        return piece.axes.shape(self.read_sizes)
+        return piece.axes.shape(self.source.axis_sizes)
 
     def norm(self, label: str, role: Role, layer: int | None) -> Expression:
         """The weight or bias of a norm of the source, by the norm's name in the tables."""

@@ -28,7 +28,7 @@ class Separable(Method):
     @cached_property
     def maps(self) -> dict[str, AxisMap]:
         """How each resizable axis changes; axes that keep their length are left out."""
-        source, target = self.resizing.read_sizes, self.resizing.target.sizes.axes
+        source, target = self.resizing.source.axis_sizes, self.resizing.target.sizes.axes
         axes: tuple[tuple[str, ...], ...] = tuple((name,) for name in RESIZABLE)
         if self.resizing.choices.heads == "flat":
             axes = (*((name,) for name in RESIZABLE if all(name not in flat for flat in _FLAT_HEADS)), *_FLAT_HEADS)
@@ -92,6 +92,22 @@ class Separable(Method):
     def origin(self, layer: int) -> int:
         return self.depth.origin(layer)
 
+    @property
+    def _calibrated(self) -> bool:
+        return self.resizing.choices.calibrate != "none"
+
+    @property
+    def known_stream(self) -> bool:
+        """Whether the target's residual stream is the source's through this method's operators."""
+        return not (self._calibrated and "hidden" in self.maps)
+
+    def behind(self, layer: int) -> int:
+        """The source layer whose output a target layer's resembles: of a calibrated one the last it stands for."""
+        last = self.depth.after - 1
+        if not self._calibrated:
+            return self.origin(layer)
+        return self.depth.before - 1 if layer == last else self.origin(layer + 1) - 1
+
     def express(self, piece: Piece, layer: int | None) -> Expression:
         source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
         if isinstance(source, Constant) and source.value == 0.0:
@@ -112,7 +128,7 @@ class Separable(Method):
         """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
         if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
             return []
-        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
+        before, after = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
         details: list[Expression] = []
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
@@ -153,7 +169,7 @@ class Separable(Method):
     def _resize_axis(
         self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
     ) -> Expression:
-        source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
+        source, target = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
         if len(names) > 1 and self.resizing.choices.heads == "flat":
             names = (" × ".join(names),)
         for index, name in enumerate(names):
@@ -173,7 +189,6 @@ class Separable(Method):
         """The width axes that change the function, in words."""
         source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
         found = [f"{name} {axis.n} to {axis.m}" for name, axis in self.maps.items() if not axis.exact]
-        found += [f"{name} {source.axis_sizes[name]} to {m} chosen" for name, m in self.resizing.units.items()]
         before, after = source.sizes, target.sizes
         groups = (before.num_key_value_heads, after.num_key_value_heads)
         heads = (before.num_attention_heads, after.num_attention_heads)

@@ -1,0 +1,192 @@
+"""What a model is calibrated on: text, images, what it writes itself, or random tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wavescale.errors import CheckpointError, OptionError
+from wavescale.inputs import is_image_model, positions, random_inputs, read_text, token_inputs, with_mask
+from wavescale.memory import model_spec, quiet_loading
+from wavescale.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+# A few thousand tokens suffice; long windows show the attention what it is made for.
+TOKENS, LENGTH = 8192, 256
+# Sequences and images in one batch, and images in all.
+_BATCH, _IMAGES = 32, 256
+_MASKED_SHARE = 0.15
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+Batches = Sequence[Mapping[str, "torch.Tensor"]]
+
+
+def calibration_batches(
+    kind: Literal["generated", "random"] | Path,
+    model: PreTrainedModel,
+    spec: ModelSpec,
+    folder: Path | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> Batches:
+    """Keyword arguments of a model's forward pass, about `TOKENS` tokens in all.
+
+    Parameters
+    ----------
+    kind
+        `generated`: text that a causal language model writes itself; `random`: tokens or pixels drawn at
+        random; or a text file, for an image model a folder of images.
+    model
+        The source.
+    folder, tokenizer
+        Where the source lies, and its tokenizer.
+
+    Raises
+    ------
+    OptionError
+        The model does not generate, or has no tokenizer for a text.
+    CheckpointError
+        The file cannot be read, or is too short.
+    """
+    if kind == "generated":
+        batches = _split(token_inputs(spec, generated_tokens(model, seed=seed)))
+    elif kind == "random":
+        count = _IMAGES if is_image_model(spec) else TOKENS // min(LENGTH, positions(spec))
+        every = random_inputs(spec, count, LENGTH, seed)
+        batches = _split(every)
+    elif is_image_model(spec):
+        batches = _images(kind, spec, folder)
+    else:
+        if tokenizer is None:
+            raise OptionError(
+                f"calibrate (--calibrate) {kind}: the source has no tokenizer to read a text with. "
+                "Put the tokenizer beside it, give batches from Python, or use generated or random."
+            )
+        batches = _sentences(kind, spec, tokenizer) if _reads_sentences(spec) else _windows(kind, spec, tokenizer)
+    return batches
+
+
+def _split(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    count = len(next(iter(inputs.values())))
+    return [{name: value[at : at + _BATCH] for name, value in inputs.items()} for at in range(0, count, _BATCH)]
+
+
+def _reads_sentences(spec: ModelSpec) -> bool:
+    return spec.family.placement == "post" and not spec.value("is_decoder")
+
+
+def _windows(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
+    """Windows spread evenly over a text."""
+    import torch
+
+    text, length = read_text(path), min(LENGTH, positions(spec))
+    count = max(1, TOKENS // length)
+    stretch = len(text) // count
+    windows = []
+    with quiet_loading():  # a stretch longer than the model's window is cut below
+        for at in range(count):
+            # No tokenizer makes tokens of sixteen characters on average.
+            piece = text[at * stretch : at * stretch + min(stretch, 16 * length)]
+            ids = tokenizer(piece, add_special_tokens=False)["input_ids"]
+            if len(ids) >= length:
+                windows.append(torch.tensor(ids[:length]))
+    if not windows:
+        raise CheckpointError(
+            f"{path}: too short to calibrate on: no {count} windows of {length} tokens. Give a longer text."
+        )
+    return _split(token_inputs(spec, torch.stack(windows)))
+
+
+def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
+    """Lines spread evenly over a text, each a sequence; masked language models see some tokens masked."""
+    import torch
+
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    limit = min(LENGTH, positions(spec))
+    generator = torch.Generator().manual_seed(0)
+    # Drawn in a fixed random order until there are enough tokens.
+    order = torch.randperm(len(lines), generator=generator).tolist()
+    chosen: list[list[int]] = []
+    total = 0
+    for place in order:
+        if total >= TOKENS:
+            break
+        chosen.append(tokenizer(lines[place], truncation=True, max_length=limit)["input_ids"])
+        total += len(chosen[-1])
+    if total < 256:
+        raise CheckpointError(f"{path}: has only {total} tokens to calibrate on. Give a few hundred sentences.")
+    batches = []
+    for at in range(0, len(chosen), _BATCH):
+        some = chosen[at : at + _BATCH]
+        width = max(map(len, some))
+        ids = torch.full((len(some), width), int(tokenizer.pad_token_id or 0))
+        mask = torch.zeros_like(ids)
+        for row, found in enumerate(some):
+            ids[row, : len(found)] = torch.tensor(found)
+            mask[row, : len(found)] = 1
+        if _predicts_masked(spec) and tokenizer.mask_token_id is not None:
+            hidden = (torch.rand(ids.shape, generator=generator) < _MASKED_SHARE) & mask.bool()
+            ids = torch.where(hidden, tokenizer.mask_token_id, ids)
+        batches.append(token_inputs(spec, ids, mask))
+    return batches
+
+
+def _predicts_masked(spec: ModelSpec) -> bool:
+    return any(slot.row.axes == "vocab" for slot in spec.slots())
+
+
+def _images(folder: Path, spec: ModelSpec, source: Path | None) -> list[dict[str, torch.Tensor]]:
+    """Images of a folder, spread evenly over it, through the source's own processor."""
+    import torch
+    from PIL import Image
+    from transformers import AutoImageProcessor
+
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+    if not files:
+        raise CheckpointError(
+            f"{folder}: no images to calibrate on; expected a folder with files {', '.join(_IMAGE_SUFFIXES)}."
+        )
+    if source is None or not (source / "preprocessor_config.json").is_file():
+        raise OptionError(
+            f"calibrate (--calibrate) {folder}: the source has no preprocessor_config.json to read images with. "
+            "Put it beside the weights, give batches from Python, or use random."
+        )
+    processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
+    files = files[:: max(1, len(files) // _IMAGES)][:_IMAGES]
+    images = [Image.open(path).convert("RGB") for path in files]
+    pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+    return _split(with_mask(spec, {"pixel_values": pixels}, torch.Generator().manual_seed(0)))
+
+
+def generated_tokens(model: PreTrainedModel, tokens: int = TOKENS, length: int = LENGTH, seed: int = 0) -> torch.Tensor:
+    """Text that a causal language model writes by itself, as ids (tokens / length, length).
+
+    Sampled at temperature 1 from the model's first token, so that calibration needs no data.
+
+    Raises
+    ------
+    OptionError
+        The model does not generate.
+    """
+    import torch
+
+    if not model.can_generate():
+        raise OptionError(
+            f"{type(model).__name__} does not generate text; calibrate (--calibrate) on a text, or on random tokens."
+        )
+    config = model.config
+    length = min(length, positions(model_spec(model)))
+    first = next((found for found in (config.bos_token_id, config.eos_token_id) if isinstance(found, int)), 0)
+    start = torch.full((max(1, tokens // length), 1), first, device=model.device)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        found = model.generate(
+            start, attention_mask=torch.ones_like(start), max_length=length, min_length=length, do_sample=True,
+            temperature=1.0, top_k=0, top_p=1.0, eos_token_id=None, pad_token_id=first,
+        )  # fmt: skip
+    ids: torch.Tensor = found
+    return ids

@@ -1,0 +1,112 @@
+"""Inputs to run a model on: random ones, and text through the source's own tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavescale.errors import CheckpointError
+from wavescale.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def random_inputs(spec: ModelSpec, sequences: int, length: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random tokens, or random pixels for an image model, as keyword arguments of its forward pass.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    sequences, length
+        How many sequences (or images), and tokens in each as far as the model has positions.
+
+    Examples
+    --------
+    >>> from wavescale.spec import read_spec
+    >>> spec = read_spec({"model_type": "gpt2", "n_positions": 8})
+    >>> random_inputs(spec, 2, 32)["input_ids"].shape
+    torch.Size([2, 8])
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    if is_image_model(spec):
+        image = spec.value("image_size")
+        height, width = (image, image) if isinstance(image, int) else image
+        shape = (sequences, spec.axis_sizes["channels"], height, width)
+        return with_mask(spec, {"pixel_values": torch.randn(shape, generator=generator)}, generator)
+    length = min(length, positions(spec))
+    ids = torch.randint(0, spec.axis_sizes["vocab"], (sequences, length), generator=generator)
+    return token_inputs(spec, ids)
+
+
+def is_image_model(spec: ModelSpec) -> bool:
+    """Whether the model reads pixels."""
+    return "patch_height" in spec.axis_sizes
+
+
+def with_mask(
+    spec: ModelSpec, inputs: dict[str, torch.Tensor], generator: torch.Generator | None = None
+) -> dict[str, torch.Tensor]:
+    """Pixels, and for masked image models which patches are masked: half of them, at random."""
+    import torch
+
+    if "MaskedImage" not in spec.class_name:
+        return inputs
+    # A position for the class token, and in DeiT one for the distillation token.
+    patches = spec.axis_sizes["positions"] - (2 if spec.family.name == "deit" else 1)
+    masked = torch.rand((len(inputs["pixel_values"]), patches), generator=generator) < 0.5
+    return {**inputs, "bool_masked_pos": masked}
+
+
+def positions(spec: ModelSpec) -> int:
+    """Tokens that the model has positions for."""
+    if "positions" not in spec.axis_sizes:
+        return int(spec.value("max_position_embeddings") or 1 << 20)
+    # RoBERTa counts positions from behind its padding token.
+    return spec.axis_sizes["positions"] - (2 if spec.family.name == "roberta" else 0)
+
+
+def token_inputs(spec: ModelSpec, ids: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Tokens (sequences, length) as the class takes them; classes that compare choices take them in pairs.
+
+    Parameters
+    ----------
+    mask
+        Which tokens count, like `ids`; all by default.
+    """
+    import torch
+
+    mask = torch.ones_like(ids) if mask is None else mask
+    if "MultipleChoice" in spec.class_name or "DoubleHeads" in spec.class_name:
+        pairs = len(ids) // 2 * 2
+        ids, mask = ids[:pairs].view(-1, 2, ids.shape[1]), mask[:pairs].view(-1, 2, ids.shape[1])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer beside a checkpoint, or None where there is none that loads."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as text: {error}.") from error

@@ -1,0 +1,107 @@
+"""Whether a resize is calibrated, on what, and which tensors calibration makes.
+
+Calibration runs the source and fits a smaller model to it (`wavescale.calibration`); here stands only
+what a plan has to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from math import prod
+
+from wavescale.architectures.schema import Role, TensorRow
+from wavescale.errors import OptionError
+from wavescale.methods.choices import Choices
+from wavescale.methods.method import Piece, Resizing
+from wavescale.spec import ModelSpec, Sizes
+
+# Larger models are calibrated only when asked to: source and target are held in memory and run.
+AUTO_PARAMETERS = 1_000_000_000
+
+
+def settled(choices: Choices, spec: ModelSpec, sizes: Sizes) -> Choices:
+    """The choices with `auto` calibration settled.
+
+    What becomes smaller, and in no way larger, is calibrated without data: causal language models on
+    text that they write themselves, others on random input.
+
+    Raises
+    ------
+    OptionError
+        Calibration was asked for and cannot be done.
+    """
+    if choices.calibrate == "none":
+        return choices
+    obstacle = _obstacle(choices, spec, sizes)
+    if choices.calibrate == "auto":
+        large = obstacle == "" and _parameters(spec) > AUTO_PARAMETERS
+        if obstacle or large:
+            return replace(choices, calibrate="none")
+        return replace(choices, calibrate="generated" if generates(spec) else "random")
+    if obstacle:
+        raise OptionError(f"calibrate (--calibrate) {choices.calibrate}: {obstacle}")
+    if choices.calibrate == "generated" and not generates(spec):
+        raise OptionError(
+            f"calibrate (--calibrate) generated: {spec.class_name} writes no text. Give a text, or use random."
+        )
+    return choices
+
+
+def generates(spec: ModelSpec) -> bool:
+    """Whether the class writes text from left to right."""
+    return spec.class_name.endswith(("ForCausalLM", "LMHeadModel"))
+
+
+def _parameters(spec: ModelSpec) -> int:
+    return sum(prod(spec.shape(slot.row)) for slot in spec.slots())
+
+
+def _obstacle(choices: Choices, spec: ModelSpec, sizes: Sizes) -> str:
+    """Why a resize cannot be calibrated; nothing if it can."""
+    before = {**spec.sizes.axes, "layers": spec.sizes.num_hidden_layers}
+    after = {**sizes.axes, "layers": sizes.num_hidden_layers}
+    grown = next((name for name, n in before.items() if after[name] > n), None)
+    if grown is not None:
+        return (
+            f"it fits smaller models, but {grown} grows from {before[grown]} to {after[grown]}. "
+            "Shrink first and grow the result, or leave the option out."
+        )
+    if before == after:
+        return "nothing becomes smaller. Give a smaller size, or leave the option out."
+    if sizes.head_dim != spec.sizes.head_dim:
+        return (
+            f"head_dim would change from {spec.sizes.head_dim} to {sizes.head_dim}, and heads are kept whole. "
+            f"Give {max(1, sizes.hidden_size // spec.sizes.head_dim)} heads, or use none."
+        )
+    groups = [s.num_attention_heads // s.num_key_value_heads for s in (spec.sizes, sizes)]
+    if groups[1] > groups[0]:
+        return (
+            f"query heads per key-value head would grow from {groups[0]} to {groups[1]}, and groups are kept whole. "
+            f"Give {sizes.num_attention_heads // groups[0] or 1} key-value heads or more, or use none."
+        )
+    layers = choices.layer_map
+    if layers is not None and any(a >= b for a, b in pairwise(layers)):
+        return "layer_map (--layer-map) has to ascend, every layer once. Order it, or use none."
+    return ""
+
+
+def refits(row: TensorRow, resizing: Resizing) -> bool:
+    """Whether calibration makes a tensor of this row: what changes its shape or stands where shapes change.
+
+    Whatever writes to the residual stream is fitted anew, so that each layer makes up for the errors
+    of those before it.
+    """
+    source, target = resizing.source, resizing.target
+    changed = {name for name, n in source.axis_sizes.items() if target.axis_sizes[name] != n}
+    if row.writes or Piece(row).axes.names & changed:
+        return True
+    drops = source.sizes.num_hidden_layers != target.sizes.num_hidden_layers
+    if drops and source.family.placement == "post" and row.norm == "output":
+        return True  # the norm behind the last of the layers that one stands for
+    # A constant that the inputs of a map lost goes into its bias.
+    weight = row.name.removesuffix("bias") + "weight"
+    return row.role is Role.BIAS and any(
+        stored.row.name == weight and bool(Piece(stored.row).axes.names & changed)
+        for stored in resizing.stored.values()
+    )

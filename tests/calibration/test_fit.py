@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+
+import wavescale
+from tiny import CASES, MAIN_CASES, Case, inputs_for, make, outputs
+from wavescale.architectures import FAMILIES
+from wavescale.errors import CheckpointError, OptionError
+from wavescale.memory import model_tensors
+
+LLAMA, GPT2, BERT = Case("llama", "LlamaForCausalLM"), Case("gpt2", "GPT2LMHeadModel"), Case("bert", "BertModel")
+
+
+def batches(model: PreTrainedModel, count: int = 4) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(5)
+    found = []
+    for _ in range(count):
+        one = dict(inputs_for(model))
+        if "pixel_values" in one:
+            one["pixel_values"] = torch.randn((24, *one["pixel_values"].shape[1:]), generator=generator)
+        if "bool_masked_pos" in one:
+            one["bool_masked_pos"] = torch.rand((24, one["bool_masked_pos"].shape[1]), generator=generator) < 0.5
+        if "input_ids" in one:
+            ids = torch.randint(3, 31, (24, 12), generator=generator)
+            one["input_ids"] = ids.view(-1, 2, 12) if one["input_ids"].ndim == 3 else ids
+        found.append(one)
+    return found
+
+
+def distance(source: PreTrainedModel, target: PreTrainedModel) -> float:
+    """The largest relative distance of outputs that have the same shape."""
+    found, worst = outputs(target), 0.0
+    for name, value in outputs(source).items():
+        if found[name].shape == value.shape:
+            worst = max(worst, float((found[name] - value).norm() / value.norm()))
+        else:
+            assert found[name].isfinite().all()
+    return worst
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [{"intermediate_size": 18}, {"hidden_size": 8}, {"num_hidden_layers": 1}, {"scale_width": 0.5, "scale_depth": 0.5}],
+    ids=str,
+)
+def test_every_class_is_fitted_in_every_direction(case: Case, sizes: dict[str, Any]) -> None:
+    if sizes != {"intermediate_size": 18} and ("num_key_value_heads", 1) in case.settings:
+        sizes = {**sizes, "num_key_value_heads": 1}
+    model = make(case)
+    before = {name: value.clone() for name, value in model_tensors(model).items()}
+    target = wavescale.resize(model, calibrate=batches(model), **sizes)
+    fitted = distance(model, target)
+    resampled = distance(model, wavescale.resize(model, calibrate="none", **sizes))
+    assert fitted <= max(1.15 * resampled, 1e-6)
+    for name, value in model_tensors(model).items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=str)
+def test_memory_and_disk_agree(case: Case, tmp_path: Path) -> None:
+    model = make(case)
+    model.save_pretrained(tmp_path / "source")
+    options: dict[str, Any] = {"scale_width": 0.5, "num_hidden_layers": 1, "calibrate": batches(model)}
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", **options)
+    expected = model_tensors(wavescale.resize(model, **options))
+    for name, value in model_tensors(type(model).from_pretrained(tmp_path / "out")).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert not wavescale.verify(tmp_path / "source", tmp_path / "out").kept
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=str)
+def test_units_that_are_copies_of_others_are_not_missed(case: Case) -> None:
+    small = make(case)
+    model = wavescale.resize(small, intermediate_size=48, details="zero")
+    back = wavescale.resize(model, intermediate_size=24, calibrate=batches(small))
+    assert distance(small, back) < 1e-3
+
+
+@pytest.mark.parametrize("case", [case for case in MAIN_CASES if case.family != "bert" and case.family != "roberta"])
+def test_a_residual_stream_that_is_twice_as_wide_as_it_needs_is_halved(case: Case) -> None:
+    small = make(case)
+    model = wavescale.resize(small, hidden_size=32, num_attention_heads=4, num_key_value_heads=small_kv(small))
+    if case.family == "gpt2":
+        pytest.skip("head_dim follows the width, so heads would change as well")
+    back = wavescale.resize(
+        model, hidden_size=16, num_attention_heads=4, num_key_value_heads=small_kv(small), calibrate=batches(small)
+    )
+    assert distance(small, back) < 0.02
+
+
+def small_kv(model: PreTrainedModel) -> int | None:
+    found: int | None = getattr(model.config, "num_key_value_heads", None)
+    return found
+
+
+def test_what_is_not_fitted_is_copied() -> None:
+    model = make(LLAMA)
+    target = model_tensors(wavescale.resize(model, intermediate_size=18, calibrate=batches(model)))
+    for name, value in model_tensors(model).items():
+        if "mlp" not in name and "o_proj" not in name:
+            assert torch.equal(target[name], value), name
+
+
+def test_a_model_in_half_precision_and_training_is_fitted_in_single() -> None:
+    model = make(LLAMA, torch.bfloat16).train()
+    target = wavescale.resize(model, intermediate_size=18, calibrate=batches(make(LLAMA)))
+    assert target.dtype is torch.bfloat16
+    assert target.training
+    assert distance(model.float().eval(), target.float().eval()) < 0.3
+
+
+def test_a_causal_language_model_needs_no_data() -> None:
+    model = make(GPT2)
+    plan = wavescale.plan_resize(model, intermediate_size=18)
+    assert plan.choices.calibrate == "generated"
+    assert any("text that the model writes itself" in remark for remark in plan.remarks)
+    first, again = (model_tensors(wavescale.resize(model, intermediate_size=18)) for _ in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+    assert distance(model, wavescale.resize(model, intermediate_size=18)) < 0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_what_shrinks_is_calibrated_by_default(family: str) -> None:
+    case = next(case for case in MAIN_CASES if case.family == family)
+    model = make(case)
+    expected = "generated" if family in ("gpt2", "llama", "mistral", "qwen2", "qwen3") else "random"
+    assert wavescale.plan_resize(model, num_hidden_layers=1).choices.calibrate == expected
+    others: tuple[dict[str, Any], ...] = ({"num_hidden_layers": 3}, {"hidden_size": 32, "num_hidden_layers": 1}, {})
+    for sizes in others:
+        assert wavescale.plan_resize(model, **sizes).choices.calibrate == "none"
+    options: tuple[dict[str, Any], ...] = (
+        {"width": "signal"},
+        {"gain": "role"},
+        {"wavelet": "db2"},
+        {"depth": "drop"},
+        {"layer_map": (1,)},
+    )
+    for option in options:
+        assert wavescale.plan_resize(model, num_hidden_layers=1, **option).choices.calibrate == "none"
+    for preset in ("paper", "weight-selection"):
+        assert wavescale.plan_resize(model, num_hidden_layers=1, preset=preset).choices.calibrate == "none"
+
+
+def test_large_models_are_calibrated_only_when_asked() -> None:
+    config = {"model_type": "llama", "hidden_size": 2048, "num_attention_heads": 16, "num_hidden_layers": 32}
+    assert wavescale.plan_resize(config, num_hidden_layers=16).choices.calibrate == "none"
+    assert wavescale.plan_resize(config, num_hidden_layers=16, calibrate="random").choices.calibrate == "random"
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "message"),
+    [
+        (GPT2, {"num_hidden_layers": 3}, "fits smaller models, but layers grows from 2 to 3"),
+        (GPT2, {}, "nothing becomes smaller"),
+        (GPT2, {"hidden_size": 8, "num_attention_heads": 4}, "head_dim would change from 4 to 2.*Give 2 heads"),
+        (LLAMA, {"num_key_value_heads": 1}, "query heads per key-value head would grow from 2 to 4"),
+        (GPT2, {"layer_map": (1, 0), "intermediate_size": 18}, "layer_map .* ascend"),
+        (GPT2, {"intermediate_size": 18, "width": "signal"}, "width 'signal' resamples"),
+        (GPT2, {"num_hidden_layers": 1, "depth": "signal"}, "depth 'signal' resamples"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_calibrated_is_refused(case: Case, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        wavescale.plan_resize(make(case), calibrate="random", **options)
+
+
+def test_an_encoder_writes_no_text() -> None:
+    with pytest.raises(OptionError, match="BertModel writes no text"):
+        wavescale.plan_resize(make(BERT), num_hidden_layers=1, calibrate="generated")
+
+
+def test_batches_have_to_hold_something() -> None:
+    with pytest.raises(OptionError, match="holds no batch"):
+        wavescale.resize(make(BERT), num_hidden_layers=1, calibrate=[])
+
+
+def test_a_source_that_computes_nothing_finite_is_refused() -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_head=2, n_layer=2, vocab_size=32, n_positions=8)).eval()
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.fill_(3e38)
+    with pytest.raises(CheckpointError, match="no finite values"):
+        wavescale.resize(model, num_hidden_layers=1, calibrate="random")
+
+
+def test_layers_are_the_ones_that_were_named() -> None:
+    model = make(LLAMA, num_hidden_layers=4)
+    target = wavescale.resize(model, layer_map=(0, 3), calibrate=batches(model))
+    expected = model_tensors(model)
+    for name in ("self_attn.q_proj.weight", "mlp.up_proj.weight", "input_layernorm.weight"):
+        found = model_tensors(target)[f"model.layers.1.{name}"]
+        assert torch.equal(found, expected[f"model.layers.3.{name}"]), name

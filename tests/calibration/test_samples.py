@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, ViTImageProcessor
+
+import wavescale
+from tiny import Case, make
+from wavescale.calibration.samples import LENGTH, TOKENS, calibration_batches, generated_tokens
+from wavescale.errors import CheckpointError, OptionError
+from wavescale.memory import model_spec
+
+GPT2, BERT, MASKED = Case("gpt2", "GPT2LMHeadModel"), Case("bert", "BertModel"), Case("bert", "BertForMaskedLM")
+VIT = Case("vit", "ViTForImageClassification")
+
+
+def words_tokenizer() -> PreTrainedTokenizerFast:
+    """26 words, one for each letter."""
+    vocabulary = {name: number for number, name in enumerate(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"])}
+    vocabulary |= {letter: len(vocabulary) + number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
+    found = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    found.pre_tokenizer = pre_tokenizers.Whitespace()
+    found.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=found, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        unk_token="[UNK]",
+    )  # fmt: skip
+
+
+def text(path: Path, lines: int, words: int) -> Path:
+    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz"), (lines, words))
+    path.write_text("\n".join(" ".join(row) for row in letters))
+    return path
+
+
+def test_a_decoder_reads_windows_from_all_over_a_text(tmp_path: Path) -> None:
+    model = make(GPT2)
+    path = text(tmp_path / "text.txt", 4000, 10)
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    ids = torch.cat([batch["input_ids"] for batch in found])
+    assert ids.shape == (TOKENS // 20, 20)
+    every = words_tokenizer()(path.read_text(), add_special_tokens=False)["input_ids"]
+    assert ids[0].tolist() == every[:20]
+    last = ids[-1].tolist()
+    place = next(at for at in range(len(every)) if every[at : at + 20] == last)
+    assert place > 0.99 * len(every)
+
+
+def test_an_encoder_reads_lines_as_sentences(tmp_path: Path) -> None:
+    model = make(BERT)
+    path = text(tmp_path / "text.txt", 2000, 6)
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    assert sum(int(batch["attention_mask"].sum()) for batch in found) >= TOKENS
+    for batch in found:
+        assert (batch["input_ids"][:, 0] == 1).all()
+        assert (batch["input_ids"] != 3).all()
+        assert ((batch["input_ids"] == 0) == (batch["attention_mask"] == 0)).all()
+
+
+def test_a_masked_language_model_sees_masks(tmp_path: Path) -> None:
+    model = make(MASKED)
+    path = text(tmp_path / "text.txt", 2000, 6)
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    masked = sum(int((batch["input_ids"] == 3).sum()) for batch in found) / TOKENS
+    assert 0.1 < masked < 0.2
+
+
+def test_generated_text_is_the_models_own_and_seeded() -> None:
+    model = make(GPT2)
+    first, again = (generated_tokens(model, tokens=64, length=16, seed=3) for _ in range(2))
+    assert first.shape == (4, 16)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, generated_tokens(model, tokens=64, length=16, seed=4))
+    with pytest.raises(OptionError, match="BertModel does not generate text"):
+        generated_tokens(make(BERT))
+
+
+def test_random_input_fills_the_positions() -> None:
+    found = calibration_batches("random", make(GPT2), model_spec(make(GPT2)))
+    assert torch.cat([batch["input_ids"] for batch in found]).shape == (TOKENS // 20, 20)
+    llama = make(Case("llama", "LlamaForCausalLM"), max_position_embeddings=512)
+    found = calibration_batches("random", llama, model_spec(llama))
+    assert torch.cat([batch["input_ids"] for batch in found]).shape == (TOKENS // LENGTH, LENGTH)
+
+
+def image_folder(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    values = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(values.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number:03}.png")
+    return folder
+
+
+def test_an_image_model_reads_a_folder_of_images(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    make(VIT).save_pretrained(source)
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(source)
+    images = image_folder(tmp_path / "images", 40)
+    wavescale.resize_checkpoint(source, tmp_path / "out", intermediate_size=18, calibrate=images)
+    assert "--calibrate images" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "error", "message"),
+    [
+        (GPT2, "short.txt", CheckpointError, "too short to calibrate on"),
+        (BERT, "short.txt", CheckpointError, "has only .* tokens"),
+        (GPT2, "nowhere.txt", CheckpointError, "cannot be read as text"),
+        (VIT, "empty", CheckpointError, "no images"),
+        (VIT, "images", OptionError, "no preprocessor_config.json"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    case: Case, name: str, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    make(case).save_pretrained(source)
+    words_tokenizer().save_pretrained(source)
+    text(tmp_path / "short.txt", 2, 5)
+    (tmp_path / "empty").mkdir()
+    image_folder(tmp_path / "images", 2)
+    with pytest.raises(error, match=message):
+        wavescale.resize_checkpoint(source, tmp_path / "out", intermediate_size=18, calibrate=tmp_path / name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_needs_a_tokenizer(tmp_path: Path) -> None:
+    make(GPT2).save_pretrained(tmp_path / "source")
+    path = text(tmp_path / "text.txt", 2000, 10)
+    with pytest.raises(OptionError, match="no tokenizer"):
+        wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", intermediate_size=18, calibrate=path)
