@@ -16,6 +16,7 @@ from small_gpt2 import Corpus, read_corpus
 from small_gpt2 import source as small_gpt2
 from small_vit import read_images
 from small_vit import source as small_vit
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from quality.measures import (
@@ -30,7 +31,7 @@ from quality.rows import HERE, Model
 from wavescale.demo import packaged_minilm
 from wavescale.memory import load_model
 
-SENTENCES_PER_BATCH, SENTENCE_TOKENS = 50, 128
+SENTENCES_PER_BATCH, SENTENCE_TOKENS, IMAGES_PER_BATCH = 50, 128, 32
 GPT2_STEPS = 2000
 
 
@@ -44,15 +45,15 @@ class Bench:
         The model.
     measure
         What its copies are put through.
-    text
-        The file that `@text` stands for.
+    calibration
+        What `@text` stands for: a file, or batches of images.
     corpus
         What small language models are trained on.
     """
 
     source: PreTrainedModel
     measure: Measure
-    text: Path | None = None
+    calibration: Path | list[dict[str, Tensor]] | None = None
     corpus: Corpus | None = None
 
 
@@ -72,6 +73,11 @@ def open_bench(name: str, model: Model, data: Path, work: Path) -> Bench:
         folder = _PACKAGED[name](folder)
     source = load_model(folder, model.class_name)
     measure = _MEASURES[model.measure](source, folder, model.window, data)
+    if model.measure == "images" and model.calibration is not None:
+        images, _ = read_images(data / "fashion-mnist", model.calibration["part"])
+        parts = torch.split(images[: model.calibration["images"]], IMAGES_PER_BATCH)
+        batches = [{"pixel_values": part} for part in parts]
+        return Bench(source, measure, batches)
     return Bench(source, measure, calibration_text(name, model, data, work))
 
 

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--factor", action="append", default=[])
+    parser.add_argument("--axis", action="append", default=[])
     parser.add_argument("--method", action="append", default=[])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no row after this long")
     parser.add_argument("--training", action="store_true", help="the rows that are trained")
@@ -40,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     end = time.monotonic() + 60 * arguments.minutes
     config = load_config()
-    chosen = (arguments.model, arguments.factor, arguments.method)
+    chosen = (arguments.model, arguments.factor, arguments.axis, arguments.method)
     rows: list[Row | TrainingRow] = [*(list_training if arguments.training else list_rows)(config, *chosen)]
     waiting = [row for row in rows if not row.path(arguments.results).is_file()]
     for name in dict.fromkeys(row.model for row in waiting):
@@ -66,7 +67,7 @@ def check_source(name: str, config: Config, bench: Bench) -> None:
 
 def measure_row(row: Row, config: Config, bench: Bench) -> dict[str, Any]:
     """Resize and measure."""
-    options = row_options(config, row, bench.text)
+    options = row_options(config, row, bench.calibration)
     started = time.perf_counter()
     resized = wavescale.resize(bench.source, **options).eval()
     between = time.perf_counter()

@@ -21,8 +21,8 @@ class Method:
     Attributes
     ----------
     options
-        Keyword options of `wavescale.resize`. The value `@text` stands for the path of the model's
-        calibration text.
+        Keyword options of `wavescale.resize`. The value `@text` stands for the model's calibration text
+        or images.
     direction
         `shrink` or `grow`.
     axes, models, factors
@@ -148,7 +148,11 @@ def load_config(path: Path = CONFIG) -> Config:
 
 
 def list_rows(
-    config: Config, models: Collection[str] = (), factors: Collection[str] = (), methods: Collection[str] = ()
+    config: Config,
+    models: Collection[str] = (),
+    factors: Collection[str] = (),
+    axes: Collection[str] = (),
+    methods: Collection[str] = (),
 ) -> Iterator[Row]:
     """The rows in the order in which they are measured; empty collections choose everything."""
     for factor in config.factors:
@@ -157,13 +161,15 @@ def list_rows(
                 for method, entry in config.methods.items():
                     row = Row(name, factor, axis, method)
                     wanted = (not models or name in models) and (not methods or method in methods)
-                    wanted = wanted and (not factors or factor in factors) and factor in sizes
+                    wanted = (
+                        wanted and (not factors or factor in factors) and (not axes or axis in axes) and factor in sizes
+                    )
                     if wanted and entry.applies(row, model.calibration is not None):
                         yield row
 
 
-def row_options(config: Config, row: Row, text: Path | None) -> dict[str, Any]:
+def row_options(config: Config, row: Row, calibration: object) -> dict[str, Any]:
     """The keyword arguments of `wavescale.resize` for a row: sizes, then the method's options."""
     given = config.methods[row.method].options
-    options = {name: str(text) if value == TEXT else value for name, value in given.items()}
+    options = {name: calibration if value == TEXT else value for name, value in given.items()}
     return {**config.models[row.model].axes[row.axis][row.factor], **options}

@@ -38,7 +38,11 @@ class TrainingRow:
 
 
 def list_training(
-    config: Config, models: Collection[str] = (), factors: Collection[str] = (), methods: Collection[str] = ()
+    config: Config,
+    models: Collection[str] = (),
+    factors: Collection[str] = (),
+    axes: Collection[str] = (),
+    methods: Collection[str] = (),
 ) -> Iterator[TrainingRow]:
     """The rows in the order in which they are trained; empty collections choose everything."""
     recipe = config.training
@@ -47,6 +51,7 @@ def list_training(
             for factor, axis in recipe.rows:
                 for method in recipe.methods:
                     wanted = (not models or model in models) and (not factors or factor in factors)
+                    wanted = wanted and (not axes or axis in axes)
                     if wanted and (not methods or method in methods) and _applies(config, model, factor, axis, method):
                         yield TrainingRow(model, factor, axis, method, seed)
 
@@ -82,7 +87,7 @@ def start(row: TrainingRow, config: Config, bench: Bench) -> PreTrainedModel:
     """The model that is trained: resized, or freshly initialised at the same sizes."""
     resized_row = Row(row.model, row.factor, row.axis, row.method)
     if row.method != SCRATCH:
-        return wavescale.resize(bench.source, **row_options(config, resized_row, bench.text))
+        return wavescale.resize(bench.source, **row_options(config, resized_row, bench.calibration))
     sizes = config.models[row.model].axes[row.axis][row.factor]
     torch.manual_seed(row.seed)
     model: PreTrainedModel = type(bench.source)(target_config(wavescale.plan_resize(bench.source, **sizes)))

@@ -89,7 +89,7 @@ def test_filters_choose_rows() -> None:
 def test_a_calibration_text_takes_its_place() -> None:
     config = tiny_config(a=Method({"calibrate": TEXT, "gain": "role"}))
     options = row_options(config, Row("tiny", "0.5", "ffn", "a"), Path("other.txt"))
-    assert options == {"intermediate_size": 12, "calibrate": "other.txt", "gain": "role"}
+    assert options == {"intermediate_size": 12, "calibrate": Path("other.txt"), "gain": "role"}
 
 
 def test_a_row_is_measured_and_reported(tmp_path: Path) -> None:
