@@ -25,7 +25,7 @@ ORDER = (
     ("calibration",),
     ("analysis",),
     ("findings",),
-    ("resizing", "spectrum", "verification"),
+    ("resizing", "spectrum", "verification", "recipe"),
     ("demo",),
     ("cli",),
     ("__main__",),

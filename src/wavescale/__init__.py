@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wavescale.errors import WavescaleError
     from wavescale.optimizer import resize_optimizer_state
     from wavescale.plan import Plan
+    from wavescale.recipe import Recipe, training_recipe
     from wavescale.resampling import resample, resampling_matrix
     from wavescale.resizing import plan_resize, resize, resize_checkpoint
     from wavescale.spectrum import inspect
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Artifacts",
     "Plan",
+    "Recipe",
     "WavescaleError",
     "analyse",
     "inspect",
@@ -30,6 +32,7 @@ __all__ = [
     "resize",
     "resize_checkpoint",
     "resize_optimizer_state",
+    "training_recipe",
     "verify",
 ]
 
@@ -38,6 +41,7 @@ __all__ = [
 _HOME = {
     "Artifacts": "artifacts",
     "Plan": "plan",
+    "Recipe": "recipe",
     "WavescaleError": "errors",
     "analyse": "analysis",
     "inspect": "spectrum",
@@ -47,6 +51,7 @@ _HOME = {
     "resize": "resizing",
     "resize_checkpoint": "resizing",
     "resize_optimizer_state": "optimizer",
+    "training_recipe": "recipe",
     "verify": "verification",
 }
 

@@ -232,6 +232,14 @@ def _listed(kept: set[Any]) -> str:
     return ", ".join(sorted(map(str, kept))) or "nothing"
 
 
+def decayed_names(model: PreTrainedModel) -> frozenset[str]:
+    """The parameters that transformers' Trainer lets decay: all but norms and biases."""
+    import torch
+    from transformers.trainer_pt_utils import get_parameter_names
+
+    return frozenset(get_parameter_names(model, [torch.nn.LayerNorm], _NOT_DECAYED))
+
+
 def _groups(model: PreTrainedModel, count: int, where: str) -> list[list[str]]:
     """The names of an optimizer's parameters by group: all in one, or with weight decay and without."""
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -242,10 +250,7 @@ def _groups(model: PreTrainedModel, count: int, where: str) -> list[list[str]]:
             f"{where}: has {count} groups of parameters, expected one (AdamW(model.parameters())) or two (with weight "
             "decay and without, as transformers' Trainer makes them). Other groups do not say what is in them."
         )
-    import torch
-    from transformers.trainer_pt_utils import get_parameter_names
-
-    decayed = set(get_parameter_names(model, [torch.nn.LayerNorm], _NOT_DECAYED))
+    decayed = decayed_names(model)
     return [[name for name in names if (name in decayed) is wanted] for wanted in (True, False)]
 
 
