@@ -11,7 +11,14 @@ from transformers import PreTrainedTokenizerFast, ViTImageProcessor
 
 import wavescale
 from tiny import Case, make
-from wavescale.calibration.samples import LENGTH, TOKENS, calibration_batches, generated_tokens
+from wavescale.calibration.samples import (
+    LENGTH,
+    SENTENCE_LENGTH,
+    SENTENCE_TOKENS,
+    TOKENS,
+    calibration_batches,
+    generated_tokens,
+)
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.memory import model_spec
 
@@ -53,9 +60,9 @@ def test_a_decoder_reads_windows_from_all_over_a_text(tmp_path: Path) -> None:
 
 def test_an_encoder_reads_lines_as_sentences(tmp_path: Path) -> None:
     model = make(BERT)
-    path = text(tmp_path / "text.txt", 2000, 6)
+    path = text(tmp_path / "text.txt", 4000, 6)
     found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
-    assert sum(int(batch["attention_mask"].sum()) for batch in found) >= TOKENS
+    assert sum(int(batch["attention_mask"].sum()) for batch in found) >= SENTENCE_TOKENS
     for batch in found:
         assert (batch["input_ids"][:, 0] == 1).all()
         assert (batch["input_ids"] != 3).all()
@@ -66,7 +73,8 @@ def test_a_masked_language_model_sees_masks(tmp_path: Path) -> None:
     model = make(MASKED)
     path = text(tmp_path / "text.txt", 2000, 6)
     found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
-    masked = sum(int((batch["input_ids"] == 3).sum()) for batch in found) / TOKENS
+    seen = sum(int(batch["attention_mask"].sum()) for batch in found)
+    masked = sum(int((batch["input_ids"] == 3).sum()) for batch in found) / seen
     assert 0.1 < masked < 0.2
 
 
@@ -86,6 +94,10 @@ def test_random_input_fills_the_positions() -> None:
     llama = make(Case("llama", "LlamaForCausalLM"), max_position_embeddings=512)
     found = calibration_batches("random", llama, model_spec(llama))
     assert torch.cat([batch["input_ids"] for batch in found]).shape == (TOKENS // LENGTH, LENGTH)
+    bert = make(BERT, max_position_embeddings=512)
+    found = calibration_batches("random", bert, model_spec(bert))
+    sentences = torch.cat([batch["input_ids"] for batch in found])
+    assert sentences.shape == (SENTENCE_TOKENS // SENTENCE_LENGTH, SENTENCE_LENGTH)
 
 
 def image_folder(folder: Path, count: int) -> Path:

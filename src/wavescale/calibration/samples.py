@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# A few thousand tokens suffice; long windows show the attention what it is made for.
+# A few thousand tokens suffice; long windows show a decoder's attention what it is made for.
 TOKENS, LENGTH = 8192, 256
+# Encoders read sentences: more and shorter sequences (experiments/LOG.md has the measurements).
+SENTENCE_TOKENS, SENTENCE_LENGTH = 16384, 32
 # Sequences and images in one batch, and images in all.
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
@@ -33,7 +35,7 @@ def calibration_batches(
     tokenizer: Any = None,
     seed: int = 0,
 ) -> Batches:
-    """Keyword arguments of a model's forward pass, about `TOKENS` tokens in all.
+    """Keyword arguments of a model's forward pass, about `TOKENS` tokens in all, or `SENTENCE_TOKENS`.
 
     Parameters
     ----------
@@ -55,9 +57,9 @@ def calibration_batches(
     if kind == "generated":
         batches = _split(token_inputs(spec, generated_tokens(model, seed=seed)))
     elif kind == "random":
-        count = _IMAGES if is_image_model(spec) else TOKENS // min(LENGTH, positions(spec))
-        every = random_inputs(spec, count, LENGTH, seed)
-        batches = _split(every)
+        tokens, length = (SENTENCE_TOKENS, SENTENCE_LENGTH) if _reads_sentences(spec) else (TOKENS, LENGTH)
+        count = _IMAGES if is_image_model(spec) else tokens // min(length, positions(spec))
+        batches = _split(random_inputs(spec, count, length, seed))
     elif is_image_model(spec):
         batches = _images(kind, spec, folder)
     else:
@@ -113,7 +115,7 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
     chosen: list[list[int]] = []
     total = 0
     for place in order:
-        if total >= TOKENS:
+        if total >= SENTENCE_TOKENS:
             break
         chosen.append(tokenizer(lines[place], truncation=True, max_length=limit)["input_ids"])
         total += len(chosen[-1])
