@@ -18,7 +18,7 @@ import torch
 import wavescale
 from quality.benches import Bench, open_bench
 from quality.measures import Measured
-from quality.results import write_row
+from quality.results import commit, write_row
 from quality.rows import RESULTS, Config, Row, list_rows, load_config, row_options
 from quality.training import TrainingRow, list_training, train_row
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--training", action="store_true", help="the rows that are trained")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    commit()  # before anybody changes it
     end = time.monotonic() + 60 * arguments.minutes
     config = load_config()
     chosen = (arguments.model, arguments.factor, arguments.axis, arguments.method)

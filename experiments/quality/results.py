@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
+@cache
 def commit() -> str:
-    """The commit that this runs from, marked where tracked files have changed since."""
+    """The commit that this runs from, marked where tracked files have changed since; asked once."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
