@@ -131,6 +131,8 @@ def draw(config: Config, found: Mapping[str, list[dict[str, Any]]], path: Path) 
     shown = [name for name in config.models if found[name]]
     axes = list(dict.fromkeys(axis for name in shown for axis in config.models[name].axes))
     colours = {name: f"C{at % 10}" for at, name in enumerate(config.methods)}
+    # Beside each other, where methods agree.
+    beside = {name: 1.015 ** (at - len(config.methods) / 2) for at, name in enumerate(config.methods)}
     figure, panels = plt.subplots(
         max(1, len(shown)), max(1, len(axes)), squeeze=False, sharex=True, sharey="row",
         figsize=(2.6 * max(1, len(axes)), 2.1 * max(1, len(shown)) + 0.6), layout="constrained",
@@ -149,7 +151,7 @@ def draw(config: Config, found: Mapping[str, list[dict[str, Any]]], path: Path) 
                 rows = [row for row in found[name] if row["axis"] == axis and row["method"] == method]
                 for direction in ("shrink", "grow"):
                     part = sorted(
-                        (float(row["factor"]), row[count])
+                        (float(row["factor"]) * beside[method], row[count])
                         for row in rows
                         if (float(row["factor"]) > 1) == (direction == "grow")
                     )
