@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "growth_training"
 CURVES = {
-    "antisymmetric-rate0.125": ("the recipe: an eighth of the source's peak", "#1f6fb2", "-"),
-    "antisymmetric-rate0.25": ("a quarter of the source's peak", "#b8500f", "-"),
-    "moments-rate0.125": ("an eighth, AdamW's moments carried over", "#1f6fb2", "--"),
+    "late-antisymmetric-rate0.0625": ("source of 6,000 steps, a sixteenth of its peak (the recipe)", "#1f6fb2", "-"),
+    "late-antisymmetric-rate0.125": ("source of 6,000 steps, an eighth", "#1f6fb2", "--"),
+    "antisymmetric-rate0.125": ("source of 2,000 steps, an eighth", "#b8500f", "--"),
+    "antisymmetric-rate0.25": ("source of 2,000 steps, a quarter", "#b8500f", ":"),
 }
 
 
@@ -35,7 +36,7 @@ def draw(results: Path) -> Figure:
     axes.axhline(0, color="#c9cdd3", linewidth=0.8)
     axes.set(xlabel="step", ylabel="loss above the source, nats")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -13,6 +13,7 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Merge,
     Noise,
     Part,
     Read,
@@ -26,9 +27,18 @@ SOURCE = {
     "k": torch.tensor([2, 0]),
     "w": torch.arange(24.0, dtype=torch.float64).view(6, 4),
     "o": torch.tensor([2, 0, 1]),
+    "s": torch.tensor([2.0, 1.0, -1.0]),
+    "c": torch.tensor([1, 0, 1]),
     "g": torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64),
 }
 W, G = Read("w", (6, 4)), Read("g", (4,))
+# Three units become two: the second alone, and twice the first less the third.
+MERGED = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, -1.0]], dtype=torch.float64)
+DUAL = torch.linalg.inv(MERGED @ MERGED.T) @ MERGED
+
+
+def merged(before: int, after: int, entries: Any = "plain") -> Merge:
+    return Merge(W, Read("c", (3,)), Read("s", (3,)), 2, "x", 0, before, after, entries)
 
 
 CASES: list[tuple[Expression, Any]] = [
@@ -37,6 +47,13 @@ CASES: list[tuple[Expression, Any]] = [
     (Concatenate((W, W), 1), torch.cat([SOURCE["w"], SOURCE["w"]], 1)),
     (Select(W, Read("o", (3,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0, 1]].reshape(6, 4)),
     (Select(W, Read("k", (2,)), 3, "x", 0, 2), SOURCE["w"].view(2, 3, 4)[:, [2, 0]].reshape(4, 4)),
+    (merged(2, 1), torch.einsum("mn,bnk->bmk", MERGED, SOURCE["w"].view(2, 3, 4)).reshape(4, 4)),
+    (merged(1, 2), torch.einsum("mn,nak->mak", MERGED, SOURCE["w"].view(3, 2, 4)).reshape(4, 4)),
+    (merged(2, 1, "dual"), torch.einsum("mn,bnk->bmk", DUAL, SOURCE["w"].view(2, 3, 4)).reshape(4, 4)),
+    (
+        merged(2, 1, "squared dual"),
+        torch.einsum("mn,bnk->bmk", DUAL.square(), SOURCE["w"].view(2, 3, 4)).reshape(4, 4),
+    ),
     (Scale(W, -2.0), -2 * SOURCE["w"]),
     (FoldDiagonal(W, G, 1), SOURCE["w"] @ torch.diag(SOURCE["g"])),
     (FoldVector(W, G, 1), SOURCE["w"] @ SOURCE["g"]),

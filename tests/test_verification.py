@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, make
 from wavescale.architectures import FAMILIES
+from wavescale.artifacts import Artifacts
 from wavescale.cli import run
 from wavescale.demo import packaged_minilm
 from wavescale.errors import CheckpointError
@@ -207,3 +208,26 @@ def test_losses_on_a_text_are_those_of_transformers(tmp_path: Path) -> None:
     text.write_text("w1 w2")
     with pytest.raises(CheckpointError, match="only 2 tokens"):
         wavescale.verify(source, out, text)
+
+
+def test_an_order_of_the_residual_stream_leaves_outputs_to_compare(tmp_path: Path) -> None:
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    artifacts = Artifacts({("hidden", None): order})
+    found = wavescale.verify(*resized(Case("llama", "LlamaForCausalLM"), tmp_path, artifacts=artifacts))
+    assert [stage.name for stage in found.stages] == ["logits"]
+    assert found.kept
+
+
+@pytest.mark.parametrize("options", [{"order": "similarity"}, {"width": "merge"}, {"width": "norm"}], ids=str)
+def test_a_model_without_a_head_has_nothing_to_compare_in_another_order(options: Any, tmp_path: Path) -> None:
+    found = wavescale.verify(*resized(Case("bert", "BertModel"), tmp_path, scale_width="1/2", **options))
+    assert not found.kept
+    assert "outputs not compared" in str(found)
+
+
+def test_an_order_of_units_leaves_every_stage_to_compare(tmp_path: Path) -> None:
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    artifacts = Artifacts({("intermediate", 1): order})
+    found = wavescale.verify(*resized(Case("gpt2", "GPT2Model"), tmp_path, artifacts=artifacts))
+    assert found.kept
+    assert len(found.stages) > 3

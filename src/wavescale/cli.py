@@ -63,7 +63,16 @@ Width = Annotated[
     str | None,
     typer.Option(
         "--width",
-        help="replicate (copies), tile (copies of whole axes), signal (wavelet) or select (evenly spaced).",
+        help="replicate (copies), tile (copies of whole axes), signal (wavelet), select (evenly spaced), "
+        "norm (largest weights) or merge (similar ones together).",
+        rich_help_panel=_CHOICES,
+    ),
+]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        help="none, similarity or matching: similar units side by side before signal averages them.",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -90,7 +99,7 @@ Wavelet = Annotated[
         rich_help_panel=_CHOICES,
     ),
 ]
-Gain = Annotated[str | None, typer.Option("--gain", help="role or orthonormal.", rich_help_panel=_CHOICES)]
+Gain = Annotated[str | None, typer.Option("--gain", help="role, orthonormal or variance.", rich_help_panel=_CHOICES)]
 DetailsOption = Annotated[
     str | None,
     typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),
@@ -128,8 +137,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 # Parameters that `resize` and `plan` hand on as they are.
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-    "scale_width", "scale_depth", "like", "preset", "width", "depth", "layer_map", "wavelet", "gain", "details",
-    "seed", "calibrate", "dtype", "architecture",
+    "scale_width", "scale_depth", "like", "preset", "width", "order", "depth", "layer_map", "wavelet", "gain",
+    "details", "seed", "calibrate", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -164,6 +173,7 @@ def resize_command(
     scale_depth: ScaleDepth = None,
     preset: Preset = "default",
     width: Width = None,
+    order: Order = None,
     depth: Depth = None,
     layer_map: LayerMap = None,
     wavelet: Wavelet = None,
@@ -233,6 +243,7 @@ def plan_command(
     scale_depth: ScaleDepth = None,
     preset: Preset = "default",
     width: Width = None,
+    order: Order = None,
     depth: Depth = None,
     layer_map: LayerMap = None,
     wavelet: Wavelet = None,

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isclose, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from wavescale.operators import Copies, Operator
 
@@ -180,6 +180,59 @@ class Select(Expression):
         x, index = self.of.compute(read), self.index.compute(read)
         view = _opened(x, self.axis, (self.before, self.n, self.after))
         return view.index_select(self.axis + 1, index).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Merge(Expression):
+    """Units of one named axis added up by cells, each with its weight.
+
+    Attributes
+    ----------
+    cells
+        The target unit that each of n source units goes into, int64 of shape (n,).
+    weights
+        What each source unit is multiplied with, of shape (n,).
+    m
+        Target units.
+    entries
+        `"dual"` divides by the sum of a cell's squared weights, for first moments; `"squared dual"` squares
+        that, for second moments.
+    """
+
+    of: Expression
+    cells: Expression
+    weights: Expression
+    m: int
+    name: str
+    axis: int
+    before: int = 1
+    after: int = 1
+    entries: Literal["plain", "dual", "squared dual"] = "plain"
+
+    @property
+    def shape(self) -> Shape:
+        return _with(self.of.shape, self.axis, self.before * self.m * self.after)
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.cells, self.weights)
+
+    @property
+    def flops(self) -> int:
+        return 2 * prod(self.of.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        x, cells, weights = (child.compute(read) for child in self.children)
+        weights = weights.to(x.dtype)
+        if self.entries != "plain":
+            weights = weights / weights.new_zeros(self.m).index_add_(0, cells, weights.square())[cells]
+        if self.entries == "squared dual":
+            weights = weights.square()
+        view = _opened(x, self.axis, (self.before, len(cells), self.after))
+        place = self.axis + 1
+        weighed = view * weights.view(*(-1 if position == place else 1 for position in range(view.ndim)))
+        merged = x.new_zeros(*view.shape[:place], self.m, *view.shape[place + 1 :])
+        return merged.index_add_(place, cells, weighed).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -426,7 +479,8 @@ def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
-        Read, Part, Concatenate, Apply, Select, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise, Details
+        Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise,
+        Details,
     )
 }  # fmt: skip
 

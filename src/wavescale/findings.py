@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from wavescale.analysis import Subject
+from wavescale.arranging import arrange
 from wavescale.artifacts import Artifacts, finished
 from wavescale.calibration import calibration_batches, fitted_tensors
 from wavescale.errors import CheckpointError, OptionError
@@ -48,6 +49,7 @@ def find(
     OptionError, CheckpointError
         What calibration should run on cannot be read or does not suit the model.
     """
+    given = arrange(plan, subject, given)
     wanted = plan.asks_for - given.named().keys()
     if not any(finished(name) for name in wanted):
         return given

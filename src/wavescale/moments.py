@@ -19,7 +19,7 @@ from typing import Literal
 
 from wavescale.artifacts import finished
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Concatenate, Constant, Expression, Part, Read, Scale, Select, Sum
+from wavescale.expressions import Apply, Concatenate, Constant, Expression, Merge, Part, Read, Scale, Select, Sum
 from wavescale.methods import copied_layer
 from wavescale.plan import Plan, TensorPlan
 from wavescale.wording import split_layer
@@ -118,6 +118,13 @@ def carried(expression: Expression, power: Power) -> Expression | None:
                 None
                 if inner is None
                 else replace(expression, operator=dual if power == 1 else dual.squared(), of=inner)
+            )
+        case Merge(of=of):
+            inner = carried(of, power)
+            return (
+                None
+                if inner is None
+                else replace(expression, of=inner, entries="dual" if power == 1 else "squared dual")
             )
         case Concatenate(parts=parts):
             inners = [carried(part, power) for part in parts]

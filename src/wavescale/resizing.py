@@ -50,6 +50,7 @@ def plan_resize(
     like: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     preset: str = "default",
     width: str | None = None,
+    order: str | None = None,
     depth: str | None = None,
     layer_map: str | Sequence[int] | None = None,
     wavelet: str | None = None,
@@ -79,8 +80,12 @@ def plan_resize(
         `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
         2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing).
     width, depth, wavelet, gain
-        Choices instead of the preset's: `replicate`, `tile`, `signal` or `select`; `insert`, `stack`,
-        `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role` or `orthonormal`.
+        Choices instead of the preset's: `replicate`, `tile`, `signal`, `select`, `norm` or `merge`;
+        `insert`, `stack`, `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role`,
+        `orthonormal` or `variance`.
+    order
+        `none`, `similarity` or `matching`: similar units side by side, and layers aligned to each other,
+        before `signal` averages them.
     layer_map
         For every layer of the target the source layer that it copies, counted from 0: a sequence, or
         text such as `"0,2,4"`. Without another word on layers its length is their number.
@@ -117,8 +122,8 @@ def plan_resize(
     (8, True)
     """
     choices = choose(
-        preset, width=width, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain, details=details, seed=seed,
-        calibrate=_calibration(calibrate),
+        preset, width=width, order=order, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain,
+        details=details, seed=seed, calibrate=_calibration(calibrate),
     )  # fmt: skip
     request = SizeRequest(
         hidden_size,

@@ -13,6 +13,7 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Merge,
     Part,
     Read,
     Scale,
@@ -53,6 +54,8 @@ def describe(expression: Expression, star: str | None = None) -> str:
         case Select(of, index, n, name):
             how = "reordered" if index.shape[0] == n else f"{n}→{index.shape[0]}: chosen units"
             return f"{describe(of, star)} · {name} {how}"
+        case Merge(of, cells, _, m, name):
+            return f"{describe(of, star)} · {name} {cells.shape[0]}→{m}: similar units merged"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):

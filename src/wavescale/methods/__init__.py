@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from wavescale.methods.arrangement import LAYER_AXES, Arrangement, averages_layers
 from wavescale.methods.calibrated import refits, settled
-from wavescale.methods.choices import PRESETS, Choices, choose
+from wavescale.methods.choices import PRESETS, Choices, Gain, choose
 from wavescale.methods.depth import copied_layer
 from wavescale.methods.method import Method, Piece, Resizing
 from wavescale.methods.separable import Separable
 
 __all__ = [
+    "LAYER_AXES",
     "PRESETS",
+    "Arrangement",
     "Choices",
+    "Gain",
     "Method",
     "Piece",
     "Resizing",
     "Separable",
+    "averages_layers",
     "choose",
     "copied_layer",
     "refits",

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from wavescale.errors import OptionError
 from wavescale.resampling import Boundary, wavelet_filters
 
-Gain = Literal["role", "orthonormal"]
+Gain = Literal["role", "orthonormal", "variance"]
+Width = Literal["replicate", "signal", "tile", "select", "norm", "merge"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,12 @@ class Choices:
         `replicate` copies channels, units and heads and keeps the function (growing only); `tile`
         does so with copies of the whole axis one after the other (whole multiples only); `signal`
         resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
-        (shrinking only); `auto` replicates what grows and resamples what shrinks.
+        (shrinking only), `norm` those of largest weights; `merge` puts the most similar ones together,
+        weighed by their energy (shrinking only); `auto` replicates what grows and resamples what shrinks.
+    order
+        In which order units lie where `signal` takes fewer of them or averages layers: `none` as they
+        are; `similarity` with similar ones side by side, paired greedily, and layers aligned to each
+        other; `matching` the same with the pairs of largest total similarity. `merge` pairs by it, too.
     depth
         `insert` adds layers that pass their input on (growing only); `signal` resamples over the
         layers; `stack` repeats the whole stack (growing only); `first` keeps the first layers and
@@ -37,8 +43,9 @@ class Choices:
     wavelet
         Any discrete wavelet of PyWavelets, where `signal` is at work.
     gain
-        `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `auto`:
-        role when growing, orthonormal when shrinking.
+        `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `variance`
+        (shrinking only): that of units and of what they contribute, by what is known of their
+        similarity; `auto`: role when growing, orthonormal when shrinking.
     heads
         `whole` moves heads as they are; `flat` takes all channels of all heads as one axis.
     depth_boundary
@@ -58,11 +65,12 @@ class Choices:
     """
 
     preset: Literal["default", "paper", "weight-selection", "hypercloning"] = "default"
-    width: Literal["auto", "replicate", "signal", "tile", "select"] = "auto"
+    width: Literal["auto", "replicate", "signal", "tile", "select", "norm", "merge"] = "auto"
+    order: Literal["none", "similarity", "matching"] = "none"
     depth: Literal["auto", "insert", "signal", "stack", "first", "drop"] = "auto"
     layer_map: tuple[int, ...] | None = None
     wavelet: str = "haar"
-    gain: Literal["auto", "role", "orthonormal"] = "auto"
+    gain: Literal["auto", "role", "orthonormal", "variance"] = "auto"
     heads: Literal["whole", "flat"] = "whole"
     depth_boundary: Boundary = "two-ended"
     dual: bool = True
@@ -70,7 +78,7 @@ class Choices:
     seed: int = 0
     calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
 
-    def width_of(self, n: int, m: int) -> Literal["replicate", "signal", "tile", "select"]:
+    def width_of(self, n: int, m: int) -> Width:
         """How an axis goes from n to m."""
         if self.width == "auto":
             return "replicate" if m >= n else "signal"
@@ -84,7 +92,7 @@ class Choices:
 
     def gain_of(self, n: int, m: int) -> Gain:
         """Which gain an axis takes on its way from n to m."""
-        if self.gain == "auto":
+        if self.gain == "auto" or (self.gain == "variance" and m >= n):
             return "role" if m >= n else "orthonormal"
         return self.gain
 
@@ -145,9 +153,13 @@ def choose(preset: str = "default", **options: Any) -> Choices:
     return choices
 
 
+# Options that say how to resize; what is not calibrated follows them.
+_SWITCHES = ("width", "order", "gain", "wavelet", "depth", "layer_map")
+
+
 def _settle_calibration(given: dict[str, Any]) -> None:
     """Who says how to resize gets that and no more, unless calibration is asked for and goes with it."""
-    chosen = [name for name in ("width", "gain", "wavelet", "depth", "layer_map") if given.get(name, "auto") != "auto"]
+    chosen = [name for name in _SWITCHES if given.get(name, "auto") not in ("auto", "none")]
     resampled = [name for name in chosen if name not in ("depth", "layer_map") or given[name] == "signal"]
     if given.get("calibrate", "auto") == "auto" and chosen:
         given["calibrate"] = "none"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from wavescale.architectures.schema import Role, TensorRow
-from wavescale.artifacts import order_name
+from wavescale.artifacts import Place, cells_name, order_name, weights_name
 from wavescale.axes import Axes, parse_axes
-from wavescale.expressions import Expression, Part, Read, Scale, Select
+from wavescale.expressions import Expression, Merge, Part, Read, Scale, Select
+from wavescale.methods.arrangement import LAYER_AXES, Arrangement
 from wavescale.methods.choices import Choices
 from wavescale.spec import ModelSpec, Stored
 
@@ -92,14 +94,35 @@ class Resizing:
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
             for index, name in enumerate(names):
-                at = next((at for at in (layer, None) if (name, at) in self.orders), -1)
-                if at != -1:
-                    n = self.source.axis_sizes[name]
-                    before = prod(self.source.axis_sizes[other] for other in names[:index])
-                    after = prod(self.source.axis_sizes[other] for other in names[index + 1 :])
+                before = prod(self.read_sizes[other] for other in names[:index])
+                after = prod(self.source.axis_sizes[other] for other in names[index + 1 :])
+                n, m = self.source.axis_sizes[name], self.read_sizes[name]
+                at = layer if name in LAYER_AXES else None
+                if name in self.arrangement.merged:
+                    cells, weights = (
+                        Read(cells_name(name, at), (n,)),
+                        Read(weights_name(name, at, axis.side == "in"), (n,)),
+                    )
+                    expression = Merge(expression, cells, weights, m, name, position, before, after)
+                elif (at := next((at for at in (layer, None) if (name, at) in self.reordered), -1)) != -1:
                     order = Read(order_name(name, at), (n,))
                     expression = Select(expression, order, n, name, position, before, after)
         return expression
+
+    @property
+    def reordered(self) -> Set[Place]:
+        """The axes and layers whose units lie in another order when they are read."""
+        return self.orders | self.arrangement.orders
+
+    @property
+    def read_sizes(self) -> dict[str, int]:
+        """The lengths of axes as `read` gives them."""
+        return {**self.source.axis_sizes, **self.arrangement.merged}
+
+    @cached_property
+    def arrangement(self) -> Arrangement:
+        """What becomes of units before the axes are resized, by the choices."""
+        return Arrangement.of(self.source.sizes, self.target.sizes, self.choices)
 
     def layer_divisor(self, piece: Piece, layer: int | None) -> int:
         """What the model divides a query by because of its layer's number; 1 almost everywhere."""
@@ -109,7 +132,7 @@ class Resizing:
 
     def piece_shape(self, piece: Piece) -> tuple[int, ...]:
         """The shape of a piece as `read` gives it."""
-        return piece.axes.shape(self.source.axis_sizes)
+        return piece.axes.shape(self.read_sizes)
 
     def norm(self, label: str, role: Role, layer: int | None) -> Expression:
         """The weight or bias of a norm of the source, by the norm's name in the tables."""

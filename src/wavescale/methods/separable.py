@@ -28,7 +28,7 @@ class Separable(Method):
     @cached_property
     def maps(self) -> dict[str, AxisMap]:
         """How each resizable axis changes; axes that keep their length are left out."""
-        source, target = self.resizing.source.axis_sizes, self.resizing.target.sizes.axes
+        source, target = self.resizing.read_sizes, self.resizing.target.sizes.axes
         axes: tuple[tuple[str, ...], ...] = tuple((name,) for name in RESIZABLE)
         if self.resizing.choices.heads == "flat":
             axes = (*((name,) for name in RESIZABLE if all(name not in flat for flat in _FLAT_HEADS)), *_FLAT_HEADS)
@@ -51,9 +51,11 @@ class Separable(Method):
         _check_direction(how, name, n, m)
         match how:
             case "signal":
+                return SignalMap(n, m, gain, choices.wavelet, choices.dual, normed=name == "hidden")
+            case "merge":  # of what merging leaves alone: the channels of a head
                 return SignalMap(n, m, gain, choices.wavelet, choices.dual)
-            case "select":
-                return SelectMap(n, m, gain)
+            case "select" | "norm":
+                return SelectMap(n, m, gain, first=how == "norm")
         tiled = how == "tile"
         if name == "hidden":
             layer_norm, post = family.norm == "layer", family.placement == "post"
@@ -128,7 +130,7 @@ class Separable(Method):
         """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
         if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
             return []
-        before, after = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
         details: list[Expression] = []
         for position, axis in enumerate(piece.axes.axes):
             names = axis.parts[0]
@@ -158,18 +160,25 @@ class Separable(Method):
     def _factor(self, piece: Piece, layer: int | None) -> float:
         family, source = self.resizing.source.family, self.resizing.source
         factor = 1.0
-        if source.tied and "hidden" in self.maps:
-            tied = self.maps["hidden"].tied_factor
+        if source.tied and ("hidden" in self.maps or "hidden" in self.resizing.arrangement.merged):
+            tied = self._tied_factor
             if piece.row.norm == family.tied_norm:
                 factor *= tied
             elif piece.row.reads == family.tied_norm and piece.role is Role.LINEAR:
                 factor /= tied  # another head that reads the same norm and is not tied
         return factor * self.resizing.layer_divisor(piece, layer)
 
+    @property
+    def _tied_factor(self) -> float:
+        if "hidden" in self.maps:
+            return self.maps["hidden"].tied_factor
+        n, m = self.resizing.source.sizes.hidden_size, self.resizing.target.sizes.hidden_size
+        return n / m if self.resizing.choices.gain_of(n, m) == "role" else 1.0
+
     def _resize_axis(
         self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
     ) -> Expression:
-        source, target = self.resizing.source.axis_sizes, self.resizing.target.axis_sizes
+        source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
         if len(names) > 1 and self.resizing.choices.heads == "flat":
             names = (" × ".join(names),)
         for index, name in enumerate(names):
@@ -189,6 +198,8 @@ class Separable(Method):
         """The width axes that change the function, in words."""
         source, target, choices = self.resizing.source, self.resizing.target, self.resizing.choices
         found = [f"{name} {axis.n} to {axis.m}" for name, axis in self.maps.items() if not axis.exact]
+        merged = self.resizing.arrangement.merged
+        found += [f"{name} {source.axis_sizes[name]} to {m} merged" for name, m in merged.items()]
         before, after = source.sizes, target.sizes
         groups = (before.num_key_value_heads, after.num_key_value_heads)
         heads = (before.num_attention_heads, after.num_attention_heads)
@@ -226,6 +237,11 @@ class Separable(Method):
             remarks.append(
                 f"wavelet {choices.wavelet} has no effect: nothing is resampled (width or depth 'signal' use it)"
             )
+        if choices.order != "none" and not self.resizing.arrangement.orders | self.resizing.arrangement.merged.keys():
+            remarks.append(
+                f"order {choices.order} has no effect: nothing is averaged (width 'signal' or 'merge' that shrinks, or "
+                "depth 'signal', use it)"
+            )
         return tuple(remarks)
 
 
@@ -236,9 +252,9 @@ def _check_direction(how: str, name: str, n: int, m: int) -> None:
             f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
             "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
         )
-    if how == "select" and m > n:
+    if how in ("select", "norm", "merge") and m > n:
         raise OptionError(
-            f"width 'select' picks from what there is, it cannot make {name} larger ({n} to {m}). "
+            f"width {how!r} makes less of what there is, it cannot make {name} larger ({n} to {m}). "
             "Use width 'replicate', which copies."
         )
     if how == "tile" and m % n:

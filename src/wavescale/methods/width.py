@@ -51,7 +51,7 @@ class AxisMap(ABC):
     n, m
         Length before and after.
     gain
-        By role, or orthonormal.
+        As in `Choices`, where growing knows no `variance`.
     """
 
     n: int
@@ -75,10 +75,21 @@ class AxisMap(ABC):
 
 @dataclass(frozen=True)
 class SignalMap(AxisMap):
-    """Resample with a wavelet (BoT, arXiv 2603.07506; gains and duals: METHOD, one axis and gain)."""
+    """Resample with a wavelet (BoT, arXiv 2603.07506; gains and duals: METHOD, one axis and gain).
+
+    For `variance` units count as strangers: what makes them keeps its norm and what reads them is summed.
+
+    Attributes
+    ----------
+    wavelet, dual
+        As in `Choices`.
+    normed
+        A norm stands between what writes the axis and what reads it: its weight takes part of the gain.
+    """
 
     wavelet: str
     dual: bool
+    normed: bool = False
 
     def operator(self, use: Usage, norm: str) -> Operator:
         primal = Resample.of(self.n, self.m, self.wavelet)
@@ -87,12 +98,14 @@ class SignalMap(AxisMap):
         if self.gain == "orthonormal":
             return chosen
         ratio = self.m / self.n
+        if self.gain == "variance":
+            return chosen.scaled(1 / sqrt(ratio)) if use is Usage.READ and not self.normed else chosen
         # A query's sum over its channels is divided by √head_dim, which changes too: that leaves a gain of 1.
         return chosen.scaled({Usage.READ: 1 / sqrt(ratio), Usage.QUERY: 1.0}.get(use, sqrt(ratio)))
 
     @property
     def tied_factor(self) -> float:
-        return 1.0 if self.gain == "orthonormal" else self.n / self.m
+        return self.n / self.m if self.gain == "role" else 1.0
 
     @property
     def exact(self) -> bool:
@@ -105,19 +118,28 @@ class SelectMap(AxisMap):
     """Keep some samples as they are (Weight Selection, arXiv 2311.18823).
 
     Its own gain is the orthonormal one, 1 throughout. By role, what reads the axis makes up for the
-    samples that its sum lost.
+    samples that its sum lost; for `variance`, for those that the sum's variance lost.
+
+    Attributes
+    ----------
+    first
+        Keep the first ones, where they are in an order of what they are worth.
     """
 
+    first: bool = False
+
     def operator(self, use: Usage, norm: str) -> Operator:
-        chosen = Selection(n=self.n, m=self.m)
+        chosen = Selection(n=self.n, m=self.m, first=self.first)
         if self.gain == "orthonormal":
             return chosen
         lost = self.n / self.m
+        if self.gain == "variance":
+            return chosen.scaled(sqrt(lost)) if use is Usage.READ else chosen
         return chosen.scaled({Usage.READ: lost, Usage.QUERY: sqrt(lost)}.get(use, 1.0))
 
     @property
     def tied_factor(self) -> float:
-        return 1.0 if self.gain == "orthonormal" else self.n / self.m
+        return {"role": self.n / self.m, "variance": sqrt(self.n / self.m)}.get(self.gain, 1.0)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,15 @@ def spread_evenly(n: int, m: int) -> Positions:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Operator):
-    """Keep m of n samples, evenly spaced (Weight Selection, Xu et al. 2024, arXiv 2311.18823)."""
+    """Keep m of n samples, evenly spaced (Weight Selection, Xu et al. 2024, arXiv 2311.18823) or the first.
+
+    Attributes
+    ----------
+    first
+        Keep the first m.
+    """
+
+    first: bool = False
 
     @property
     def positions(self) -> Positions:
@@ -44,6 +52,8 @@ class Selection(Operator):
         >>> Selection(n=6, m=3).positions, Selection(n=6, m=4).positions
         (array([0, 2, 4]), array([0, 2, 3, 5]))
         """
+        if self.first:
+            return np.arange(self.m, dtype=np.int64)
         if self.n % self.m == 0:
             return np.arange(self.m, dtype=np.int64) * (self.n // self.m)
         return spread_evenly(self.n, self.m)
@@ -65,5 +75,7 @@ class Selection(Operator):
         return replace(self, gain=self.gain**2)
 
     def describe(self) -> str:
+        if self.first:
+            return f"the first kept{self.gain_text}"
         how = f"the first of every {self.n // self.m}" if self.n % self.m == 0 else "evenly spaced ones"
         return f"{how} kept{self.gain_text}"
