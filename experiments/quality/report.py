@@ -130,9 +130,9 @@ def draw(config: Config, found: Mapping[str, list[dict[str, Any]]], path: Path) 
 
     shown = [name for name in config.models if found[name]]
     axes = list(dict.fromkeys(axis for name in shown for axis in config.models[name].axes))
-    colours = {name: f"C{at % 10}" for at, name in enumerate(config.methods)}
+    colours = {name: plt.colormaps["tab20"](at % 20) for at, name in enumerate(config.methods)}
     # Beside each other, where methods agree.
-    beside = {name: 1.015 ** (at - len(config.methods) / 2) for at, name in enumerate(config.methods)}
+    beside = {name: 1.008 ** (at - len(config.methods) / 2) for at, name in enumerate(config.methods)}
     figure, panels = plt.subplots(
         max(1, len(shown)), max(1, len(axes)), squeeze=False, sharex=True, sharey="row",
         figsize=(2.6 * max(1, len(axes)), 2.1 * max(1, len(shown)) + 0.6), layout="constrained",
