@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 VOCAB, WINDOW, BATCH = 2048, 128, 8
 VALIDATION_BATCHES = 20
@@ -36,16 +36,28 @@ class Corpus:
         yield from rows
 
 
-def read_corpus(path: Path) -> Corpus:
+def read_corpus(path: Path, tokenizer: Path | None = None) -> Corpus:
+    """Read a text; its tokenizer is trained on it, and kept in the folder `tokenizer` if one is given."""
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     text = raw.decode("utf-8")
+    kept = None if tokenizer is None else tokenizer / "tokenizer.json"
+    if kept is not None and kept.is_file():
+        words = Tokenizer.from_file(str(kept))
+    else:
+        words = train_tokenizer(text)
+        if tokenizer is not None:
+            PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=WINDOW).save_pretrained(tokenizer)
+    ids = torch.tensor(words.encode(text).ids)
+    cut = len(ids) * 9 // 10
+    return Corpus(ids[:cut], ids[cut:])
+
+
+def train_tokenizer(text: str) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(text.splitlines(), trainers.BpeTrainer(vocab_size=VOCAB, show_progress=False))
-    ids = torch.tensor(tokenizer.encode(text).ids)
-    cut = len(ids) * 9 // 10
-    return Corpus(ids[:cut], ids[cut:])
+    return tokenizer
 
 
 def config(layers: int, width: int) -> GPT2Config:

@@ -1,0 +1,1 @@
+"""How good resized models are, measured row by row; `config.json` says which rows."""
