@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=Path("runs/smollm2/source"))
     parser.add_argument("--work", type=Path, default=Path("runs/smollm2"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no row after this time")
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--widths", nargs="*", default=list(WIDTHS), choices=list(WIDTHS))
+    parser.add_argument("--gains", nargs="*", default=GAINS, choices=GAINS)
     parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "smollm2_shrink.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -51,16 +53,16 @@ def main() -> None:
     source = smollm2(arguments.source)
     done = json.loads(arguments.result.read_text()) if arguments.result.is_file() else {"rows": []}
     begun = time.monotonic()
-    for sizes, lengths in SIZES.items():
+    for sizes in arguments.sizes:
         for width in arguments.widths:
-            for gain in GAINS:
+            for gain in arguments.gains:
                 if time.monotonic() - begun > 60 * arguments.minutes:
                     return
                 if any((row["sizes"], row["width"], row["gain"]) == (sizes, width, gain) for row in done["rows"]):
                     continue
                 started = time.perf_counter()
                 out = arguments.work / "shrunk"
-                wavescale.resize_checkpoint(source, out, overwrite=True, gain=gain, **lengths, **WIDTHS[width])
+                wavescale.resize_checkpoint(source, out, overwrite=True, gain=gain, **SIZES[sizes], **WIDTHS[width])
                 seconds = time.perf_counter() - started
                 found = wavescale.verify(source, out, window)
                 assert found.losses is not None

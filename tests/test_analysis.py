@@ -8,7 +8,7 @@ import torch
 
 import wavescale
 from tiny import MAIN_CASES, Case, difference, make
-from wavescale.analysis import pair_order, similar_units
+from wavescale.analysis import similar_units
 from wavescale.artifacts import Artifacts
 from wavescale.errors import OptionError
 from wavescale.memory import model_tensors
@@ -82,21 +82,6 @@ def test_finished_tensors_arrive_as_they_are_in_memory_and_on_disk(tmp_path: Pat
 def test_artifacts_that_do_not_fit_are_refused(artifacts: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         wavescale.plan_resize(make(LLAMA), hidden_size=32, artifacts=Artifacts(**artifacts))
-
-
-def test_pairs_stand_side_by_side() -> None:
-    generator = torch.Generator().manual_seed(0)
-    originals = torch.nn.functional.normalize(torch.randn((20, 64), generator=generator), dim=1)
-    hidden = torch.randperm(40, generator=generator)
-    units = torch.cat([originals, originals + 0.01 * torch.randn((20, 64), generator=generator)])[hidden]
-    order = pair_order(units @ units.T)
-    assert sorted(order.tolist()) == list(range(40))
-    twins = hidden[order].view(20, 2) % 20
-    assert torch.equal(twins[:, 0], twins[:, 1])
-
-
-def test_an_odd_unit_is_left_over() -> None:
-    assert sorted(pair_order(torch.rand(7, 7)).tolist()) == list(range(7))
 
 
 @pytest.mark.parametrize("case", MAIN_CASES, ids=str)

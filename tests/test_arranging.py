@@ -162,3 +162,26 @@ def test_an_order_that_is_given_is_used() -> None:
     found = arrange(plan, Subject.in_memory(model), given)
     assert torch.equal(found.orders["intermediate", 0], mine)
     assert not torch.equal(found.orders["intermediate", 1], torch.arange(24))
+
+
+def test_merging_keeps_variance_unless_told_otherwise() -> None:
+    model = make(LLAMA)
+    sizes: dict[str, Any] = {"intermediate_size": 12, "width": "merge"}
+    name = "model.layers.0.mlp.up_proj.weight"
+    found = {
+        gain: model_tensors(wavescale.resize(model, gain=gain, **sizes))[name] for gain in (None, "variance", "role")
+    }
+    assert torch.equal(found[None], found["variance"])
+    assert not torch.allclose(found[None], found["role"])
+
+
+@pytest.mark.parametrize("options", [{"width": "merge"}, {"width": "norm"}, {"order": "similarity"}], ids=str)
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+def test_layers_that_no_one_reads_are_not_looked_at(options: dict[str, Any], layers: int) -> None:
+    model = make(LLAMA, num_hidden_layers=4)
+    for depth in ("signal", "first") if layers < 4 else ("insert",):
+        sizes: dict[str, Any] = {"num_hidden_layers": layers, "intermediate_size": 10, "depth": depth, **options}
+        plan = wavescale.plan_resize(model, **sizes)
+        found = arrange(plan, Subject.in_memory(model))
+        assert found.named().keys() == plan.asks_for
+        assert all(value.isfinite().all() for value in outputs(wavescale.resize(model, **sizes)).values())

@@ -363,6 +363,22 @@ def test_the_file_holds_what_memory_gives(case: Case, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"source", "anything.pt", "out"}
 
 
+@pytest.mark.parametrize("options", [{"order": "similarity"}, {"width": "merge"}, {"width": "norm"}], ids=str)
+def test_what_was_found_in_the_weights_applies_to_moments_on_disk(options: dict[str, Any], saved: Path) -> None:
+    wavescale.resize_checkpoint(
+        saved / "source", saved / "out", scale_width="1/2", optimizer_state=saved / "source" / "optimizer.pt", **options
+    )
+    state = torch.load(saved / "out" / "optimizer.pt", weights_only=True)["state"]
+    assert len(state) == len(list(make(GPT2).parameters()))
+    for moment in state.values():
+        assert moment["exp_avg"].isfinite().all()
+        assert (moment["exp_avg_sq"] >= 0).all()
+    source = make(GPT2)
+    plan = wavescale.plan_resize(source, scale_width="1/2", **options)
+    with pytest.raises(OptionError, match=r"analysis of the weights.*resize_checkpoint"):
+        wavescale.resize_optimizer_state(adam(source).state_dict(), source, source, plan)
+
+
 def test_half_moments_stay_half(saved: Path) -> None:
     path = saved / "source" / "optimizer.pt"
     state = torch.load(path, weights_only=True)

@@ -17,7 +17,8 @@ from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import Checkpoint, open_checkpoint
 from wavescale.matching import match_tensors
 from wavescale.memory import load_model, model_spec, model_tensors
-from wavescale.methods import Piece
+from wavescale.pairing import similar_order
+from wavescale.similarity import gram
 from wavescale.spec import ModelSpec, Stored, read_spec
 
 if TYPE_CHECKING:
@@ -111,59 +112,7 @@ def analyse(
 def similar_units(subject: Subject) -> Artifacts:
     """Put similar units of each feed-forward layer side by side, so that a low-pass averages like with like.
 
-    A unit is described by the weights that lead into it and out of it, each module scaled to the
-    same overall norm. Pairs are matched greedily, the most similar first; the pairs keep the order
-    of their first unit.
+    The option `order` does so for all axes; this is for FFN units alone.
     """
-    import torch
-
-    orders: dict[tuple[str, int | None], torch.Tensor] = {}
-    for layer in range(subject.spec.sizes.num_hidden_layers):
-        features = []
-        for (_, at), stored in subject.stored.items():
-            axes = Piece(stored.row).axes.axes
-            position = next((p for p, axis in enumerate(axes) if axis.parts == (("intermediate",),)), None)
-            if at != layer or position is None or len(stored.shape) != 2:
-                continue
-            weight = subject.read(stored.name).float().movedim(position, 0)
-            features.append(weight / weight.norm())
-        units = torch.nn.functional.normalize(torch.cat(features, dim=1), dim=1)
-        orders["intermediate", layer] = pair_order(units @ units.T)
-    return Artifacts(orders=orders)
-
-
-def pair_order(similarity: torch.Tensor) -> torch.Tensor:
-    """An order of n units in which greedily matched pairs stand side by side.
-
-    Parameters
-    ----------
-    similarity
-        (n, n) symmetric; the diagonal is not looked at.
-
-    Returns
-    -------
-    int64 of shape (n,): the units in their new order; of an odd number the last one is left over.
-
-    Examples
-    --------
-    >>> import torch
-    >>> units = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.2, 0.8]])
-    >>> pair_order(units @ units.T)
-    tensor([0, 2, 1, 3])
-    """
-    import torch
-
-    n = len(similarity)
-    row, column = torch.triu_indices(n, n, offset=1)
-    ranked = similarity[row, column].argsort(descending=True, stable=True)
-    free = torch.ones(n, dtype=torch.bool)
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(ranked), 1 << 16):
-        some = ranked[start : start + (1 << 16)]
-        some = some[free[row[some]] & free[column[some]]]
-        for first, second in zip(row[some].tolist(), column[some].tolist(), strict=True):
-            if free[first] and free[second]:
-                free[first] = free[second] = False
-                pairs.append((first, second))
-    left = free.nonzero().flatten().tolist()
-    return torch.tensor([unit for pair in sorted(pairs) for unit in pair] + left)
+    layers = range(subject.spec.sizes.num_hidden_layers)
+    return Artifacts({("intermediate", layer): similar_order(gram(subject, "intermediate", layer)) for layer in layers})

@@ -37,7 +37,7 @@ def arrange(plan: Plan, subject: Subject, given: Artifacts = NOTHING) -> Artifac
         return given
     places = set(promised.values())
     orders = {place for kind, place in places if kind == "order"}
-    cells = {axis: plan.target.axes[axis] for kind, (axis, _) in places if kind == "cells"}
+    cells = {place for kind, place in places if kind == "cells"}
     choices, source, target = plan.choices, plan.source, plan.target
     pair, align = PAIRINGS.get(choices.order, greedy_pairs), averages_layers(source, target, choices)
     picked = {place for place in orders if choices.width == "norm" and target.axes[place[0]] < source.axes[place[0]]}
@@ -46,6 +46,6 @@ def arrange(plan: Plan, subject: Subject, given: Artifacts = NOTHING) -> Artifac
             **largest_first(subject, target, picked, align),
             **similar_orders(subject, target, orders - picked, pair, align),
         },
-        cells=merged_units(subject, cells, pair, choices.gain_of(1, 0), align),
+        cells=merged_units(subject, target, cells, pair, choices.gain_of(1, 0), align),
     )
     return found.merged(given)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from wavescale.artifacts import Cells, Place
-from wavescale.methods import LAYER_AXES, Gain
+from wavescale.methods import Gain
+from wavescale.ordering import layer_before
 from wavescale.pairing import Pairing, clusters, counterparts
 from wavescale.similarity import cross_gram, energies, gram
+from wavescale.spec import Sizes
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def merged_units(
-    subject: Subject, merged: Mapping[str, int], pair: Pairing, gain: Gain, align: bool
+    subject: Subject, target: Sizes, wanted: Collection[Place], pair: Pairing, gain: Gain, align: bool
 ) -> dict[Place, Cells]:
     """Put similar units of each axis together.
 
@@ -25,8 +27,10 @@ def merged_units(
     ----------
     subject
         The source.
-    merged
-        Axes, and how many units come out. Query heads are merged within the groups that become one.
+    target
+        Sizes that the source is resized to.
+    wanted
+        Axes and layers. Query heads are merged within the groups that become one.
     pair
         How units are paired.
     gain
@@ -40,29 +44,23 @@ def merged_units(
     """
     import torch
 
-    layers = range(subject.spec.sizes.num_hidden_layers)
     found: dict[Place, Cells] = {}
-    for axis, m in merged.items():
+    for axis, layer in sorted(wanted, key=lambda place: (place[0] == "heads", place[1] or 0, place[0])):
+        m = target.axes[axis]
+        outputs, inputs = (gram(subject, axis, layer, reads=reads) for reads in (False, True))
+        earlier = layer_before(found, axis, layer) if align else None
+        before = None if earlier is None else found[axis, earlier].cells
+        cross = None if earlier is None or layer is None else cross_gram(subject, axis, earlier, layer)
         if axis == "heads":
-            continue
-        for layer in layers if axis in LAYER_AXES else (None,):
-            outputs, inputs = (gram(subject, axis, layer, reads=reads) for reads in (False, True))
-            cells = _numbered(clusters(outputs + inputs, m, pair))
-            if align and layer:
-                cross = cross_gram(subject, axis, layer - 1, layer)
-                cells = _realigned(cells, found[axis, layer - 1].cells, cross)
-            energy = energies(subject, axis, layer)
-            found[axis, layer] = cell_weights(cells, energy, outputs, inputs, gain, normed=axis == "hidden")
-    if "heads" in merged:
-        for layer in layers:
             groups = found.get(("kv_heads", layer))
-            before = found["heads", layer - 1].cells if align and layer else None
-            outputs, inputs = (gram(subject, "heads", layer, reads=reads) for reads in (False, True))
-            across = cross_gram(subject, "heads", layer - 1, layer) if align and layer else None
             kv_heads = torch.arange(subject.spec.sizes.num_key_value_heads) if groups is None else groups.cells
-            cells = _head_cells(outputs + inputs, kv_heads, merged["heads"], before, across, pair)
-            energy = energies(subject, "heads", layer)
-            found["heads", layer] = cell_weights(cells, energy, outputs, inputs, gain, normed=False)
+            cells = _head_cells(outputs + inputs, kv_heads, m, before, cross, pair)
+        else:
+            cells = _numbered(clusters(outputs + inputs, m, pair))
+            if before is not None and cross is not None:
+                cells = _realigned(cells, before, cross)
+        energy = energies(subject, axis, layer)
+        found[axis, layer] = cell_weights(cells, energy, outputs, inputs, gain, normed=axis == "hidden")
     return found
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures import FAMILIES
-from wavescale.artifacts import NOTHING, Artifacts
+from wavescale.artifacts import NOTHING, Artifacts, finished
 from wavescale.checkpoint import CheckpointWriter
 from wavescale.checkpoint.reader import read_config
-from wavescale.errors import CheckpointError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import execute
 from wavescale.matching import DTYPE_BYTES
 from wavescale.memory import disk_names, empty_model
@@ -110,6 +110,8 @@ def resize_optimizer_state(
     ------
     CheckpointError
         The state is not AdamW's or belongs to another model.
+    OptionError
+        The plan looks at weights, and what it found there is not given.
 
     Examples
     --------
@@ -124,6 +126,12 @@ def resize_optimizer_state(
     >>> plan = wavescale.plan_resize(small, hidden_size=32)
     >>> after.load_state_dict(wavescale.resize_optimizer_state(before.state_dict(), small, large, plan))
     """
+    unknown = min(plan.asks_for - artifacts.named().keys(), default=None)
+    if unknown is not None and not finished(unknown):
+        raise OptionError(
+            f"{unknown}: the plan reads it from an analysis of the weights, which are not looked at here. "
+            "Resize on disk (resize_checkpoint with optimizer_state), or without order and width."
+        )
     return resized(match_state(state, source, plan), target, plan, artifacts, device)
 
 

@@ -6,9 +6,10 @@ the FFN units and one of the key-value groups, whose query heads come with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from wavescale.artifacts import Place
 from wavescale.pairing import Pairing, counterparts, similar_order
 from wavescale.similarity import cross_gram, gram
 from wavescale.spec import Sizes
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from wavescale.analysis import Subject
-
-Place = tuple[str, int | None]
 
 
 def similar_orders(
@@ -52,17 +51,27 @@ def similar_orders(
             continue
         n, m = subject.spec.axis_sizes[axis], target.axes[axis]
         order = similar_order(gram(subject, axis, layer), pair) if m < n else torch.arange(n)
-        if align and layer:
-            before = found[axis, layer - 1]
-            cross = cross_gram(subject, axis, layer - 1, layer)[before][:, order]
+        earlier = layer_before(found, axis, layer) if align else None
+        if earlier is not None and layer is not None:
+            cross = cross_gram(subject, axis, earlier, layer)[found[axis, earlier]][:, order]
             order = order[aligned(cross, cell_size(n, m))]
         found[axis, layer] = order
     for axis, layer in sorted(wanted, key=lambda place: place[1] or 0):
         if axis == "heads" and layer is not None:
             groups = found.get(("kv_heads", layer), torch.arange(subject.spec.sizes.num_key_value_heads))
-            earlier = found["heads", layer - 1] if align and layer else None
-            found["heads", layer] = _head_order(subject, target, layer, groups, earlier, pair)
+            earlier = layer_before(found, "heads", layer) if align else None
+            across = None
+            if earlier is not None:
+                across = cross_gram(subject, "heads", earlier, layer)[found["heads", earlier]]
+            found["heads", layer] = _head_order(subject, target, layer, groups, across, pair)
     return found
+
+
+def layer_before(found: Mapping[Place, object], axis: str, layer: int | None) -> int | None:
+    """The last layer before this one that something was found for; None for the first and outside the layers."""
+    if layer is None:
+        return None
+    return max((at for name, at in found if name == axis and at is not None and at < layer), default=None)
 
 
 def cell_size(n: int, m: int) -> int:
@@ -106,7 +115,7 @@ def aligned(cross: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def _head_order(
-    subject: Subject, target: Sizes, layer: int, groups: torch.Tensor, before: torch.Tensor | None, pair: Pairing
+    subject: Subject, target: Sizes, layer: int, groups: torch.Tensor, cross: torch.Tensor | None, pair: Pairing
 ) -> torch.Tensor:
     """The query heads, group by group; within a group sorted, or aligned with the layer before."""
     import torch
@@ -116,7 +125,6 @@ def _head_order(
     if heads.shape[1] == 1:
         return heads.flatten()
     own = gram(subject, "heads", layer)
-    cross = None if before is None else cross_gram(subject, "heads", layer - 1, layer)[before]
     found = []
     for place, members in enumerate(heads):
         if m < n:

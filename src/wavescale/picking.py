@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from wavescale.artifacts import Place
-from wavescale.ordering import aligned
+from wavescale.ordering import aligned, layer_before
 from wavescale.similarity import cross_gram, energies
 from wavescale.spec import Sizes
 
@@ -48,9 +48,10 @@ def largest_first(subject: Subject, target: Sizes, wanted: Collection[Place], al
             stay = heads.gather(1, best).flatten()
         else:
             stay = energy.topk(m).indices.sort().values
-        if align and layer and axis != "heads":
-            before = found[axis, layer - 1][:m]
-            stay = stay[aligned(cross_gram(subject, axis, layer - 1, layer)[before][:, stay], 1)]
+        earlier = layer_before(found, axis, layer) if align and axis != "heads" else None
+        if earlier is not None and layer is not None:
+            cross = cross_gram(subject, axis, earlier, layer)[found[axis, earlier][:m]]
+            stay = stay[aligned(cross[:, stay], 1)]
         gone = torch.ones(n, dtype=torch.bool)
         gone[stay] = False
         found[axis, layer] = torch.cat([stay, gone.nonzero().flatten()])

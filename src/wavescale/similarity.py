@@ -1,7 +1,8 @@
 """How similar the units of an axis are: inner products of the weights that lead into them and out of them.
 
-Weights that read a norm take over its weight. Every module counts alike: its weights are scaled to an overall
-norm of 1 (as are those of the other layer, where two layers are compared).
+Every module counts alike: its weights are scaled to an overall norm of 1 (as are those of the other layer,
+where two layers are compared). The weights of norms count for what units are worth, not for who resembles
+whom (`experiments/LOG.md`: a few large ones would decide).
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class Side:
     weights: torch.Tensor
 
 
-def sides(subject: Subject, axis: str, layer: int | None) -> Iterator[Side]:
+def sides(subject: Subject, axis: str, layer: int | None, through_norms: bool = False) -> Iterator[Side]:
     """Every linear map and embedding that has the axis, in one layer or, if the layer is None, in all.
 
-    A key-value head comes with its query heads: their queries and outputs are part of its row.
+    A key-value head comes with its query heads: their queries and outputs are part of its row. Through
+    norms, what reads a norm takes over its weight.
     """
     group = subject.spec.sizes.num_attention_heads // subject.spec.sizes.num_key_value_heads
     lengths = subject.spec.axis_sizes
@@ -64,21 +66,21 @@ def sides(subject: Subject, axis: str, layer: int | None) -> Iterator[Side]:
                     continue
                 before = prod(lengths[other] for other in names[: names.index(wanted)])
                 count = lengths[wanted] // (group if wanted != axis else 1)
-                value = _piece(subject, stored, piece)
+                value = _piece(subject, stored, piece, through_norms)
                 view = value.reshape(*value.shape[:position], before, count, -1, *value.shape[position + 1 :])
                 rows = view.movedim(position + 1, 0).flatten(1)
                 yield Side(f"{name} {index} {position}", stored_axis.side == "in", rows)
 
 
-def _piece(subject: Subject, stored: Stored, piece: Piece) -> torch.Tensor:
-    """A tensor of the source, or the one of the tensors fused in it that the piece is, with the norm that it reads."""
+def _piece(subject: Subject, stored: Stored, piece: Piece, through_norms: bool) -> torch.Tensor:
+    """A tensor of the source, or the one of the tensors fused in it that the piece is."""
     value, axes = subject.read(stored.name), parse_axes(piece.row.axes)
     if axes.fused is not None:
         axis, lengths = axes.axes[axes.fused], subject.spec.axis_sizes
         start = sum(axis.part_size(part, lengths) for part in range(piece.index))
         value = value.narrow(axes.fused, start, axis.part_size(piece.index, lengths))
     value = value if value.dtype.itemsize > 2 else value.float()
-    norm = _norm_read(subject, stored)
+    norm = _norm_read(subject, stored) if through_norms else None
     if norm is None or piece.input_axis is None:
         return value
     weight = subject.read(norm.name).to(value.dtype)
@@ -142,7 +144,7 @@ def energies(subject: Subject, axis: str, layer: int | None) -> torch.Tensor:
     import torch
 
     squares: dict[object, torch.Tensor] = {}
-    for side in sides(subject, axis, layer):
+    for side in sides(subject, axis, layer, through_norms=True):
         rows = side.weights / side.weights.norm().clamp(min=torch.finfo(side.weights.dtype).tiny)
         key = side.reads if layer is None else side.label
         squares[key] = squares.get(key, 0.0) + rows.square().sum(1).double().cpu()

@@ -60,7 +60,7 @@ def test_a_decoder_reads_windows_from_all_over_a_text(tmp_path: Path) -> None:
 
 def test_an_encoder_reads_lines_as_sentences(tmp_path: Path) -> None:
     model = make(BERT)
-    path = text(tmp_path / "text.txt", 4000, 6)
+    path = text(tmp_path / "text.txt", 8000, 6)
     found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
     assert sum(int(batch["attention_mask"].sum()) for batch in found) >= SENTENCE_TOKENS
     for batch in found:
@@ -71,7 +71,7 @@ def test_an_encoder_reads_lines_as_sentences(tmp_path: Path) -> None:
 
 def test_a_masked_language_model_sees_masks(tmp_path: Path) -> None:
     model = make(MASKED)
-    path = text(tmp_path / "text.txt", 2000, 6)
+    path = text(tmp_path / "text.txt", 8000, 6)
     found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
     seen = sum(int(batch["attention_mask"].sum()) for batch in found)
     masked = sum(int((batch["input_ids"] == 3).sum()) for batch in found) / seen

@@ -45,7 +45,7 @@ class Choices:
     gain
         `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `variance`
         (shrinking only): that of units and of what they contribute, by what is known of their
-        similarity; `auto`: role when growing, orthonormal when shrinking.
+        similarity; `auto`: role when growing, orthonormal when shrinking, variance when merging.
     heads
         `whole` moves heads as they are; `flat` takes all channels of all heads as one axis.
     depth_boundary
@@ -92,9 +92,9 @@ class Choices:
 
     def gain_of(self, n: int, m: int) -> Gain:
         """Which gain an axis takes on its way from n to m."""
-        if self.gain == "auto" or (self.gain == "variance" and m >= n):
-            return "role" if m >= n else "orthonormal"
-        return self.gain
+        if self.gain == "auto" and m < n:
+            return "variance" if self.width == "merge" else "orthonormal"
+        return "role" if self.gain == "auto" or (self.gain == "variance" and m >= n) else self.gain
 
 
 # fmt: off
