@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from wavescale.analysis import Subject
 from wavescale.arranging import arrange
 from wavescale.artifacts import Artifacts, finished
-from wavescale.calibration import calibration_batches, fitted_tensors
+from wavescale.calibration import calibration_batches, fit_model
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import check_finite, execute
 from wavescale.inputs import load_tokenizer
@@ -72,7 +72,7 @@ def _fitted(plan: Plan, subject: Subject, calibrate: Calibrate | None, device: s
     target = build_model(plan, values, like=source)
     method = method_of(plan, subject.spec, subject.stored)
     layers = [method.origin(layer) for layer in range(plan.target.num_hidden_layers)]
-    fitted_tensors(source, target.eval(), layers, batches)
+    fit_model(source, target.eval(), layers, batches)
     found = model_tensors(target)
     for tensor in fitted:
         if not torch.isfinite(found[tensor.name]).all():

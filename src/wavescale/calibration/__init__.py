@@ -5,7 +5,7 @@ The input may be text, what the model writes itself, or random tokens; a few tho
 
 from __future__ import annotations
 
-from wavescale.calibration.fit import fitted_tensors
+from wavescale.calibration.fit import fit_model
 from wavescale.calibration.samples import calibration_batches
 
-__all__ = ["calibration_batches", "fitted_tensors"]
+__all__ = ["calibration_batches", "fit_model"]

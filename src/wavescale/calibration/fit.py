@@ -27,7 +27,7 @@ _READERS = ("query", "key", "value")
 _WATCHED = ("query", "attention output", "ffn in", "ffn out")
 
 
-def fitted_tensors(
+def fit_model(
     source: PreTrainedModel,
     target: PreTrainedModel,
     layers: Sequence[int],

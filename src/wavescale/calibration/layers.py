@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +106,7 @@ class States:
             found.append(flat[mask.reshape(-1).bool()] if counts and mask is not None else flat)
         return torch.cat(found)
 
-    def map(self, change: Any) -> States:
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> States:
         """The same tokens, every batch through a function."""
         return States([change(values) for values in self.batches], self.masks)
 
