@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A few thousand tokens suffice; long windows show a decoder's attention what it is made for.
 TOKENS, LENGTH = 8192, 256
 # Encoders read sentences: more and shorter sequences (experiments/LOG.md has the measurements).
-SENTENCE_TOKENS, SENTENCE_LENGTH = 32768, 32
+SENTENCE_TOKENS, SENTENCE_LENGTH = 16384, 32
 # Sequences and images in one batch, and images in all.
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
