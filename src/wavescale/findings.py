@@ -87,10 +87,10 @@ def _batches(
     plan: Plan, subject: Subject, calibrate: Calibrate | None, source: PreTrainedModel
 ) -> Sequence[Mapping[str, torch.Tensor]]:
     kind = plan.choices.calibrate
+    tokenizer = None if subject.folder is None else load_tokenizer(subject.folder)
     if kind == "generated" or kind == "random":
-        return calibration_batches(kind, source, subject.spec, seed=plan.choices.seed)
+        return calibration_batches(kind, source, subject.spec, None, tokenizer, plan.choices.seed)
     if isinstance(calibrate, str | os.PathLike):
-        tokenizer = None if subject.folder is None else load_tokenizer(subject.folder)
         path = Path(calibrate).expanduser()
         return calibration_batches(path, source, subject.spec, subject.folder, tokenizer)
     batches = list(calibrate or ())

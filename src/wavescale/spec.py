@@ -191,6 +191,12 @@ def _pair(field: str, value: Any) -> tuple[int, int]:
     return _positive(field, pair[0]), _positive(field, pair[1])
 
 
+def predicts_masked(spec: ModelSpec) -> bool:
+    """Whether the model predicts masked tokens: it has a head over the vocabulary, and reads both ways."""
+    heads = any(slot.row.axes == "vocab" for slot in spec.slots())
+    return heads and spec.family.placement == "post" and not spec.value("is_decoder")
+
+
 def read_spec(config: Mapping[str, Any], architecture: str | None = None) -> ModelSpec:
     """Find the family and class of a config.
 

@@ -17,8 +17,8 @@ from wavescale.calibration.samples import (
     SENTENCE_TOKENS,
     TOKENS,
     calibration_batches,
-    generated_tokens,
 )
+from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.memory import model_spec
 
@@ -85,7 +85,35 @@ def test_generated_text_is_the_models_own_and_seeded() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, generated_tokens(model, tokens=64, length=16, seed=4))
     with pytest.raises(OptionError, match="BertModel does not generate text"):
-        generated_tokens(make(BERT))
+        generated_tokens(make(BERT), 64, 16)
+
+
+def test_a_masked_language_model_fills_masks() -> None:
+    model, tokenizer = make(MASKED), words_tokenizer()
+    first, again = (filled_masks(model, tokenizer, 64, 16, seed=3) for _ in range(2))
+    assert first.shape == (4, 16)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, filled_masks(model, tokenizer, 64, 16, seed=4))
+    assert (first[:, 0] == 1).all()
+    assert (first[:, -1] == 2).all()
+    assert (first[:, 1:-1] >= 5).all()  # no special tokens inside
+    # What it fills in follows from what it predicts.
+    with torch.no_grad():
+        model.cls.predictions.bias[9] = 100.0
+    assert (filled_masks(model, tokenizer, 64, 16)[:, 1:-1] == 9).all()
+
+
+def test_what_a_masked_language_model_writes_is_masked_again() -> None:
+    model = make(MASKED)
+    found = calibration_batches("generated", model, model_spec(model), tokenizer=words_tokenizer())
+    ids = torch.cat([batch["input_ids"] for batch in found])
+    assert ids.numel() > 0.9 * SENTENCE_TOKENS
+    assert 0.1 < (ids == 3).float().mean() < 0.2
+    # Without a tokenizer there is no mask to fill.
+    assert torch.equal(
+        calibration_batches("generated", model, model_spec(model))[0]["input_ids"],
+        calibration_batches("random", model, model_spec(model))[0]["input_ids"],
+    )
 
 
 def test_random_input_fills_the_positions() -> None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import is_image_model, positions, random_inputs, read_text, token_inputs, with_mask
-from wavescale.memory import model_spec, quiet_loading
-from wavescale.spec import ModelSpec
+from wavescale.memory import quiet_loading
+from wavescale.spec import ModelSpec, predicts_masked
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 TOKENS, LENGTH = 8192, 256
 # Encoders read sentences: more and shorter sequences (experiments/LOG.md has the measurements).
 SENTENCE_TOKENS, SENTENCE_LENGTH = 16384, 32
+# What masked language models write themselves may be longer: one thing leads to another.
+_FILLED_LENGTH = 64
 # Sequences and images in one batch, and images in all.
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
@@ -40,7 +43,8 @@ def calibration_batches(
     Parameters
     ----------
     kind
-        `generated`: text that a causal language model writes itself; `random`: tokens or pixels drawn at
+        `generated`: text that a language model writes itself (a masked one needs a tokenizer that knows its
+        mask, and reads random tokens without); `random`: tokens or pixels drawn at
         random; or a text file, for an image model a folder of images.
     model
         The source.
@@ -54,22 +58,35 @@ def calibration_batches(
     CheckpointError
         The file cannot be read, or is too short.
     """
-    if kind == "generated":
-        batches = _split(token_inputs(spec, generated_tokens(model, seed=seed)))
-    elif kind == "random":
-        tokens, length = (SENTENCE_TOKENS, SENTENCE_LENGTH) if _reads_sentences(spec) else (TOKENS, LENGTH)
-        count = _IMAGES if is_image_model(spec) else tokens // min(length, positions(spec))
-        batches = _split(random_inputs(spec, count, length, seed))
-    elif is_image_model(spec):
-        batches = _images(kind, spec, folder)
-    else:
-        if tokenizer is None:
-            raise OptionError(
-                f"calibrate (--calibrate) {kind}: the source has no tokenizer to read a text with. "
-                "Put the tokenizer beside it, give batches from Python, or use generated or random."
-            )
-        batches = _sentences(kind, spec, tokenizer) if _reads_sentences(spec) else _windows(kind, spec, tokenizer)
-    return batches
+    if isinstance(kind, Path):
+        return _given(kind, spec, folder, tokenizer)
+    if kind == "generated" and not _reads_sentences(spec):
+        return _split(token_inputs(spec, generated_tokens(model, TOKENS, LENGTH, seed)))
+    if kind == "generated" and tokenizer is not None and tokenizer.mask_token_id is not None:
+        return _filled(model, spec, tokenizer, seed)
+    tokens, length = (SENTENCE_TOKENS, SENTENCE_LENGTH) if _reads_sentences(spec) else (TOKENS, LENGTH)
+    count = _IMAGES if is_image_model(spec) else tokens // min(length, positions(spec))
+    return _split(random_inputs(spec, count, length, seed))
+
+
+def _given(path: Path, spec: ModelSpec, source: Path | None, tokenizer: Any) -> Batches:
+    if is_image_model(spec):
+        return _images(path, spec, source)
+    if tokenizer is None:
+        raise OptionError(
+            f"calibrate (--calibrate) {path}: the source has no tokenizer to read a text with. "
+            "Put the tokenizer beside it, give batches from Python, or use generated or random."
+        )
+    return _sentences(path, spec, tokenizer) if _reads_sentences(spec) else _windows(path, spec, tokenizer)
+
+
+def _filled(model: PreTrainedModel, spec: ModelSpec, tokenizer: Any, seed: int) -> Batches:
+    """What a masked language model writes itself, with other tokens masked again."""
+    import torch
+
+    ids = filled_masks(model, tokenizer, SENTENCE_TOKENS, _FILLED_LENGTH, seed).cpu()
+    ids = _masked(ids, torch.ones_like(ids), tokenizer, torch.Generator().manual_seed(seed))
+    return _split(token_inputs(spec, ids))
 
 
 def _split(inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
@@ -130,15 +147,18 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
         for row, found in enumerate(some):
             ids[row, : len(found)] = torch.tensor(found)
             mask[row, : len(found)] = 1
-        if _predicts_masked(spec) and tokenizer.mask_token_id is not None:
-            hidden = (torch.rand(ids.shape, generator=generator) < _MASKED_SHARE) & mask.bool()
-            ids = torch.where(hidden, tokenizer.mask_token_id, ids)
+        if predicts_masked(spec) and tokenizer.mask_token_id is not None:
+            ids = _masked(ids, mask, tokenizer, generator)
         batches.append(token_inputs(spec, ids, mask))
     return batches
 
 
-def _predicts_masked(spec: ModelSpec) -> bool:
-    return any(slot.row.axes == "vocab" for slot in spec.slots())
+def _masked(ids: torch.Tensor, mask: torch.Tensor, tokenizer: Any, generator: torch.Generator) -> torch.Tensor:
+    """Tokens with some masked, as a masked language model sees them."""
+    import torch
+
+    hidden = (torch.rand(ids.shape, generator=generator) < _MASKED_SHARE) & mask.bool()
+    return torch.where(hidden, int(tokenizer.mask_token_id), ids)
 
 
 def _images(folder: Path, spec: ModelSpec, source: Path | None) -> list[dict[str, torch.Tensor]]:
@@ -162,33 +182,3 @@ def _images(folder: Path, spec: ModelSpec, source: Path | None) -> list[dict[str
     images = [Image.open(path).convert("RGB") for path in files]
     pixels = processor(images=images, return_tensors="pt")["pixel_values"]
     return _split(with_mask(spec, {"pixel_values": pixels}, torch.Generator().manual_seed(0)))
-
-
-def generated_tokens(model: PreTrainedModel, tokens: int = TOKENS, length: int = LENGTH, seed: int = 0) -> torch.Tensor:
-    """Text that a causal language model writes by itself, as ids (tokens / length, length).
-
-    Sampled at temperature 1 from the model's first token, so that calibration needs no data.
-
-    Raises
-    ------
-    OptionError
-        The model does not generate.
-    """
-    import torch
-
-    if not model.can_generate():
-        raise OptionError(
-            f"{type(model).__name__} does not generate text; calibrate (--calibrate) on a text, or on random tokens."
-        )
-    config = model.config
-    length = min(length, positions(model_spec(model)))
-    first = next((found for found in (config.bos_token_id, config.eos_token_id) if isinstance(found, int)), 0)
-    start = torch.full((max(1, tokens // length), 1), first, device=model.device)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        found = model.generate(
-            start, attention_mask=torch.ones_like(start), max_length=length, min_length=length, do_sample=True,
-            temperature=1.0, top_k=0, top_p=1.0, eos_token_id=None, pad_token_id=first,
-        )  # fmt: skip
-    ids: torch.Tensor = found
-    return ids

@@ -14,7 +14,7 @@ from wavescale.architectures.schema import Role, TensorRow
 from wavescale.errors import OptionError
 from wavescale.methods.choices import Choices
 from wavescale.methods.method import Piece, Resizing
-from wavescale.spec import ModelSpec, Sizes
+from wavescale.spec import ModelSpec, Sizes, predicts_masked
 
 # Larger models are calibrated only when asked to: source and target are held in memory and run.
 AUTO_PARAMETERS = 1_000_000_000
@@ -23,8 +23,8 @@ AUTO_PARAMETERS = 1_000_000_000
 def settled(choices: Choices, spec: ModelSpec, sizes: Sizes) -> Choices:
     """The choices with `auto` calibration settled.
 
-    What becomes smaller, and in no way larger, is calibrated without data: causal language models on
-    text that they write themselves, others on random input.
+    What becomes smaller, and in no way larger, is calibrated without data: language models on text that
+    they write themselves, others on random input.
 
     Raises
     ------
@@ -49,8 +49,8 @@ def settled(choices: Choices, spec: ModelSpec, sizes: Sizes) -> Choices:
 
 
 def generates(spec: ModelSpec) -> bool:
-    """Whether the class writes text from left to right."""
-    return spec.class_name.endswith(("ForCausalLM", "LMHeadModel"))
+    """Whether the class writes text: from left to right, or by filling masks."""
+    return spec.class_name.endswith(("ForCausalLM", "LMHeadModel")) or predicts_masked(spec)
 
 
 def _parameters(spec: ModelSpec) -> int:
