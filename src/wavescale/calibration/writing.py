@@ -73,7 +73,7 @@ def filled_masks(model: PreTrainedModel, tokenizer: Any, tokens: int, length: in
     special = torch.tensor(sorted(set(tokenizer.all_special_ids)), device=model.device)
     for number in range(ROUNDS):
         place = (turn == number) & (ids == tokenizer.mask_token_id)
-        for some, here in zip(ids.split(32), place.split(32), strict=True):
+        for some, here in zip(torch.split(ids, 32), torch.split(place, 32), strict=True):
             with torch.no_grad():
                 found = model(some)
             logits = found.logits if "logits" in found else found.prediction_logits
