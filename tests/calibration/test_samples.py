@@ -55,7 +55,24 @@ def test_a_decoder_reads_windows_from_all_over_a_text(tmp_path: Path) -> None:
     assert ids[0].tolist() == every[:20]
     last = ids[-1].tolist()
     place = next(at for at in range(len(every)) if every[at : at + 20] == last)
-    assert place > 0.99 * len(every)
+    assert place == len(every) - 20
+
+
+def test_of_a_long_text_windows_come_from_all_over_it(tmp_path: Path) -> None:
+    model = make(GPT2)
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(letter for letter in "abcdefgh" for _ in range(16000)))
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    ids = torch.cat([batch["input_ids"] for batch in found])
+    assert ids.shape == (TOKENS // 20, 20)
+    assert sorted(set(ids[:, 0].tolist())) == list(range(5, 13))
+
+
+def test_a_few_hundred_sentences_suffice_for_a_decoder(tmp_path: Path) -> None:
+    model = make(Case("llama", "LlamaForCausalLM"), max_position_embeddings=512)
+    path = text(tmp_path / "text.txt", 200, 15)
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    assert torch.cat([batch["input_ids"] for batch in found]).shape == (200 * 15 // LENGTH, LENGTH)
 
 
 def test_an_encoder_reads_lines_as_sentences(tmp_path: Path) -> None:

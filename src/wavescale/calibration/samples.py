@@ -10,6 +10,7 @@ from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import is_image_model, positions, random_inputs, read_text, token_inputs, with_mask
 from wavescale.memory import quiet_loading
+from wavescale.operators import spread_evenly
 from wavescale.spec import ModelSpec, predicts_masked
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _FILLED_LENGTH = 64
 # Sequences and images in one batch, and images in all.
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
+_FEWEST_TOKENS = 256
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 Batches = Sequence[Mapping[str, "torch.Tensor"]]
@@ -99,29 +101,30 @@ def _reads_sentences(spec: ModelSpec) -> bool:
 
 
 def _windows(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
-    """Windows spread evenly over a text."""
+    """Windows from all over a text, as many as there is room for."""
     import torch
 
     text, length = read_text(path), min(LENGTH, positions(spec))
     count = max(1, TOKENS // length)
-    stretch = len(text) // count
-    windows = []
-    with quiet_loading():  # a stretch longer than the model's window is cut below
-        for at in range(count):
-            # No tokenizer makes tokens of sixteen characters on average.
-            piece = text[at * stretch : at * stretch + min(stretch, 16 * length)]
-            ids = tokenizer(piece, add_special_tokens=False)["input_ids"]
-            if len(ids) >= length:
-                windows.append(torch.tensor(ids[:length]))
-    if not windows:
+    # Of a long text only its windows are tokenized; no tokenizer makes tokens of sixteen characters on average.
+    starts = range(0, len(text), len(text) // count) if len(text) > 16 * TOKENS else [0]
+    pieces = [text[at : at + 16 * length] for at in starts[:count]] if len(starts) > 1 else [text]
+    windows: list[torch.Tensor] = []
+    with quiet_loading():  # a piece longer than the model's window is cut here
+        for piece in pieces:
+            ids = torch.tensor(tokenizer(piece, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+            places = spread_evenly(len(ids) - length + 1, min(count // len(pieces), len(ids) // length))
+            windows += [ids[at : at + length] for at in places.tolist()]
+    if len(windows) * length < _FEWEST_TOKENS:
         raise CheckpointError(
-            f"{path}: too short to calibrate on: no {count} windows of {length} tokens. Give a longer text."
+            f"{path}: too short to calibrate on: {len(windows)} windows of {length} tokens. Give a few hundred "
+            "sentences or more."
         )
     return _split(token_inputs(spec, torch.stack(windows)))
 
 
 def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
-    """Lines spread evenly over a text, each a sequence; masked language models see some tokens masked."""
+    """Lines from all over a text, each a sequence; masked language models see some tokens masked."""
     import torch
 
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
@@ -136,17 +139,12 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
             break
         chosen.append(tokenizer(lines[place], truncation=True, max_length=limit)["input_ids"])
         total += len(chosen[-1])
-    if total < 256:
+    if total < _FEWEST_TOKENS:
         raise CheckpointError(f"{path}: has only {total} tokens to calibrate on. Give a few hundred sentences.")
     batches = []
     for at in range(0, len(chosen), _BATCH):
-        some = chosen[at : at + _BATCH]
-        width = max(map(len, some))
-        ids = torch.full((len(some), width), int(tokenizer.pad_token_id or 0))
-        mask = torch.zeros_like(ids)
-        for row, found in enumerate(some):
-            ids[row, : len(found)] = torch.tensor(found)
-            mask[row, : len(found)] = 1
+        padded = tokenizer.pad({"input_ids": chosen[at : at + _BATCH]}, return_tensors="pt")
+        ids, mask = padded["input_ids"], padded["attention_mask"]
         if predicts_masked(spec) and tokenizer.mask_token_id is not None:
             ids = _masked(ids, mask, tokenizer, generator)
         batches.append(token_inputs(spec, ids, mask))
