@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     import torch
 
@@ -179,9 +177,7 @@ def similar_order(gram: torch.Tensor, pair: Pairing = greedy_pairs) -> torch.Ten
 
 
 def counterparts(similarity: torch.Tensor) -> torch.Tensor:
-    """Give every row a column of its own so that the similarities have the largest sum (Kuhn 1955).
-
-    Shortest augmenting paths, as Jonker and Volgenant 1987 have them.
+    """Give every row a column of its own so that the similarities have the largest sum (by scipy).
 
     Parameters
     ----------
@@ -199,31 +195,9 @@ def counterparts(similarity: torch.Tensor) -> torch.Tensor:
     tensor([1, 0])
     """
     import torch
+    from scipy.optimize import linear_sum_assignment
 
-    cost = -similarity.double().cpu().numpy()
-    n = len(cost)
-    price, row_of = np.zeros(n), np.full(n, -1)
-    for start in range(n):
-        distance, before = np.full(n, np.inf), np.full(n, -1)
-        done = np.zeros(n, dtype=bool)
-        row, column, reached, value = start, -1, 0.0, 0.0
-        while row != -1:
-            # Reduced costs of the row's edges; its own column has none, so the row's price follows from it.
-            value = 0.0 if column < 0 else cost[row, column] - price[column]
-            through = reached + cost[row] - price - value
-            shorter = ~done & (through < distance)
-            distance[shorter], before[shorter] = through[shorter], column
-            column = int(np.where(done, np.inf, distance).argmin())
-            reached, done[column] = distance[column], True
-            row = row_of[column]
-        price[done] += distance[done] - reached
-        while column != -1:
-            previous = before[column]
-            row_of[column] = start if previous == -1 else row_of[previous]
-            column = previous
-    result = torch.empty(n, dtype=torch.int64)
-    result[torch.from_numpy(row_of)] = torch.arange(n)
-    return result
+    return torch.from_numpy(linear_sum_assignment(similarity.double().cpu().numpy(), maximize=True)[1])
 
 
 def _summed(gram: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -86,9 +86,9 @@ _CALIBRATED_ON = {
 
 
 def _calibration_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> tuple[str, ...]:
-    fitted = sum(any(map(finished, tensor.expression.reads())) for tensor in tensors)
     if choices.calibrate not in _CALIBRATED_ON:
         return ()
+    fitted = sum(any(map(finished, tensor.expression.reads())) for tensor in tensors)
     return (
         f"calibrated on {_CALIBRATED_ON[choices.calibrate]}: {fitted} tensors are chosen and refitted by running it",
     )

@@ -270,23 +270,22 @@ def resize_checkpoint(
         "optimizer_state": None if beside is None else beside.name,
         "calibrate": calibrate,
     }
-    needed = artifacts
-    artifacts = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device)
+    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device)
     with writer:
-        for tensor, value in execute(plan, checkpoint.read, device, artifacts):
+        for tensor, value in execute(plan, checkpoint.read, device, found):
             writer.write_tensor(tensor.name, value)
             if on_tensor is not None:
                 on_tensor(tensor)
         if moments is not None and beside is not None:
             empty = empty_model(plan.family, plan.architecture, plan.config)
-            write_state(moments, empty, plan, writer, artifacts, device)
+            write_state(moments, empty, plan, writer, found, device)
             write_run(beside.parent, writer)
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
         writer.write_text(
             "README.md",
-            _card(str(model), target, plan, checkpoint, needed, given),
+            _card(str(model), target, plan, checkpoint, artifacts, given),
         )
     return plan
 
@@ -392,6 +391,6 @@ def resize(
     plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     tensors = model_tensors(model)
     where = str(model.device) if device is None else device
-    artifacts = find(plan, Subject.in_memory(model), artifacts, calibrate, where)
-    made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, artifacts)}
+    found = find(plan, Subject.in_memory(model), artifacts, calibrate, where)
+    made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, found)}
     return build_model(plan, made, like=model)

@@ -138,7 +138,9 @@ class Verification:
             return f"function kept: max relative difference {self.output_difference:.1e}{rounding}"
         first = self.first_departure
         if first is None:
-            return "outputs not compared: the residual stream was put in an order that is not stored" + rounding
+            return (
+                "outputs not compared: the residual stream was put in an order, or in directions, not stored" + rounding
+            )
         changed = "; the plan keeps it, so source or target have changed since" if self.promised else ""
         return (
             f"function not kept: the output differs by {self.output_difference:.1e} (relative); "
@@ -173,8 +175,8 @@ def verify(
 
     Hidden states of different width are compared through the plan's own operator: what the source
     has, resized like a tensor that writes to the residual stream, against what the target has. Where the
-    plan put the residual stream in an order that it found, its states are left out, for the order is
-    not stored: the outputs of a head are compared alone.
+    plan put the residual stream in an order, or calibration in directions, that it found, its states are
+    left out, for neither is stored: the outputs of a head are compared alone.
 
     Parameters
     ----------
@@ -347,8 +349,11 @@ class _Expected:
 
 
 def _rearranged(plan: Plan) -> frozenset[str]:
-    """The axes of which the plan reads an order or cells that were found."""
-    return frozenset(found[1][0] for name in plan.asks_for if (found := named_place(name)) is not None)
+    """The axes whose units lie in an order, in cells or in directions that were found and are not stored."""
+    found = {place[1][0] for name in plan.asks_for if (place := named_place(name)) is not None}
+    if plan.choices.calibrate != "none":
+        found |= {axis for axis, n in plan.source.axes.items() if plan.target.axes[axis] != n}
+    return frozenset(found)
 
 
 def _compare(method: Separable, source: _States, target: _States, rearranged: frozenset[str]) -> list[Stage]:
@@ -362,22 +367,8 @@ def _compare(method: Separable, source: _States, target: _States, rearranged: fr
 
 
 def _compare_states(method: Separable, source: _States, target: _States) -> list[Stage]:
+    """The residual stream, where a layer of the target stands for one of the source's, and the last norm."""
     expected, headless = _Expected(method), target.headless
-    stages = _compare_streams(method, source, target) if method.known_stream else []
-    if source.final is not None and target.final is not None and (headless or stages):
-        difference = _difference(expected.final_norm(source.final), target.final)
-        stages.append(Stage("final norm", difference, output=headless))
-    elif headless and stages:
-        stages[-1] = replace(stages[-1], output=True)
-    elif headless:
-        difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
-        stages.append(Stage("end of layers", difference, output=True))
-    return stages
-
-
-def _compare_streams(method: Separable, source: _States, target: _States) -> list[Stage]:
-    """The residual stream behind the embedding and behind each layer that stands for one of the source's."""
-    expected = _Expected(method)
     stages = [Stage("embedding", _difference(expected.residual(source.hidden[0]), target.hidden[0]))]
     before, after = len(source.hidden) - 1, len(target.hidden) - 1
     behind = [method.behind(layer) for layer in range(after)]
@@ -389,6 +380,11 @@ def _compare_streams(method: Separable, source: _States, target: _States) -> lis
     if behind[-1] != before - 1:  # what comes behind reads the source's last layer
         difference = _difference(expected.residual(source.hidden[-1]), target.hidden[-1])
         stages.append(Stage("end of layers", difference, compared=f"layer {before - 1}"))
+    if source.final is not None and target.final is not None:
+        difference = _difference(expected.final_norm(source.final), target.final)
+        stages.append(Stage("final norm", difference, output=headless))
+    elif headless:
+        stages[-1] = replace(stages[-1], output=True)
     return stages
 
 

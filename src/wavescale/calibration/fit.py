@@ -199,11 +199,11 @@ class _Fit:
         if norm is not None:
             norm.write(1.0, 0.0)
 
-    def _reader_prior(self, label: str, layer: int) -> torch.Tensor | None:
+    def _reader_prior(self, label: str, layer: int | None) -> torch.Tensor | None:
         """From what a reader of the target sees to what the source's sees, if the stream lost nothing."""
         if self.basis is None or self._post:
             return self.basis
-        norm = self.source.norm(label, layer if label != "final" else None)
+        norm = self.source.norm(label, layer)
         assert norm is not None
         n, m = self.basis.shape
         return norm.weight.detach().double()[:, None] * self.basis * sqrt(n / m)
@@ -298,7 +298,9 @@ class _Fit:
             one = torch.eye(source.weight.shape[1], dtype=torch.float64, device=self.basis.device)
             prior = one[:, self._kept_pooled] if self._changed("pooled") else one
         elif row.reads == "final" and not (self.source.spec.tied and self.source.spec.family.tied_norm == "final"):
-            prior = self._reader_prior("final", 0)  # type: ignore[assignment]
+            plain = self._reader_prior("final", None)
+            assert plain is not None
+            prior = plain
         lift = _Lift(self.target.watch([row])[row.name], seen[row.name], prior)
         target.write(*lift.behind(source, keep))
 

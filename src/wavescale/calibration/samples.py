@@ -126,6 +126,7 @@ def _windows(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torc
 def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
     """Lines from all over a text, each a sequence; masked language models see some tokens masked."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     limit = min(LENGTH, positions(spec))
@@ -143,8 +144,9 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
         raise CheckpointError(f"{path}: has only {total} tokens to calibrate on. Give a few hundred sentences.")
     batches = []
     for at in range(0, len(chosen), _BATCH):
-        padded = tokenizer.pad({"input_ids": chosen[at : at + _BATCH]}, return_tensors="pt")
-        ids, mask = padded["input_ids"], padded["attention_mask"]
+        some = [torch.tensor(found) for found in chosen[at : at + _BATCH]]
+        ids = pad_sequence(some, batch_first=True, padding_value=tokenizer.pad_token_id or 0)
+        mask = pad_sequence([torch.ones_like(found) for found in some], batch_first=True)
         if predicts_masked(spec) and tokenizer.mask_token_id is not None:
             ids = _masked(ids, mask, tokenizer, generator)
         batches.append(token_inputs(spec, ids, mask))

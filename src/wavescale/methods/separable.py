@@ -94,21 +94,11 @@ class Separable(Method):
     def origin(self, layer: int) -> int:
         return self.depth.origin(layer)
 
-    @property
-    def _calibrated(self) -> bool:
-        return self.resizing.choices.calibrate != "none"
-
-    @property
-    def known_stream(self) -> bool:
-        """Whether the target's residual stream is the source's through this method's operators."""
-        return not (self._calibrated and "hidden" in self.maps)
-
     def behind(self, layer: int) -> int:
         """The source layer whose output a target layer's resembles: of a calibrated one the last it stands for."""
-        last = self.depth.after - 1
-        if not self._calibrated:
+        if self.resizing.choices.calibrate == "none":
             return self.origin(layer)
-        return self.depth.before - 1 if layer == last else self.origin(layer + 1) - 1
+        return self.depth.before - 1 if layer == self.depth.after - 1 else self.origin(layer + 1) - 1
 
     def express(self, piece: Piece, layer: int | None) -> Expression:
         source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
