@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,38 @@ Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images (count, height, width, channels), uint8, and the class of each."""
+class Decoded(Sequence[Pixels]):
+    """Images that are opened when they are asked for.
 
-    pixels: Pixels
+    Attributes
+    ----------
+    items
+        Files, or images of a dataset by number.
+    opened
+        From an item to Pillow's image.
+    size, channels
+        What they are brought to.
+    """
+
+    items: Sequence[Any]
+    opened: Callable[[Any], Any]
+    size: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: Any) -> Any:
+        image = self.opened(self.items[place]).convert("L" if self.channels == 1 else "RGB")
+        pixels = np.asarray(image.resize((self.size, self.size)), dtype=np.uint8)
+        return pixels.reshape(self.size, self.size, self.channels)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images, each (height, width, channels) of uint8, and the class of each."""
+
+    pixels: Sequence[Pixels]
     labels: Labels
 
 
@@ -56,9 +84,10 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
     if not classes:
         raise ValueError(f"{folder}: holds neither IDX files nor folders of classes below train and test.")
     files = [(file, label) for label, home in enumerate(classes) for file in sorted(home.iterdir())]
-    return Images(
-        np.stack([_sized(file, data) for file, _ in files]), np.asarray([label for _, label in files], dtype=np.int64)
-    )
+    from PIL import Image
+
+    labels = np.asarray([label for _, label in files], dtype=np.int64)
+    return Images(Decoded([file for file, _ in files], Image.open, data["size"], data["channels"]), labels)
 
 
 def _from_idx(folder: Path, part: str) -> Images:
@@ -66,7 +95,7 @@ def _from_idx(folder: Path, part: str) -> Images:
     count, height, width = (int.from_bytes(raw[at : at + 4], "big") for at in (4, 8, 12))
     pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(count, height, width, 1)
     labels = np.frombuffer(gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
-    return Images(pixels, labels.astype(np.int64))
+    return Images(list(pixels), labels.astype(np.int64))
 
 
 def _from_hub(data: Mapping[str, Any], train: bool) -> Images:
@@ -76,17 +105,8 @@ def _from_hub(data: Mapping[str, Any], train: bool) -> Images:
     image, label = hub.pop("columns", ["image", "label"])
     splits = hub.pop("splits", ["train", "test"])
     rows = load_dataset(**hub, split=splits[0 if train else 1])
-    return Images(
-        np.stack([_sized(row[image], data) for row in rows]), np.asarray([row[label] for row in rows], dtype=np.int64)
-    )
-
-
-def _sized(image: Any, data: Mapping[str, Any]) -> Pixels:
-    from PIL import Image
-
-    opened = Image.open(image) if isinstance(image, Path) else image
-    opened = opened.convert("L" if data["channels"] == 1 else "RGB").resize((data["size"], data["size"]))
-    return np.asarray(opened, dtype=np.uint8).reshape(data["size"], data["size"], data["channels"])
+    labels = np.asarray(rows[label], dtype=np.int64)
+    return Images(Decoded(rows.select_columns(image), lambda row: row[image], data["size"], data["channels"]), labels)
 
 
 def normalized(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -67,6 +67,8 @@ class Run:
         Of the schedule, AdamW and the loss.
     marks
         How many times the quality is measured over the budget, besides at its start.
+    workers
+        Processes that prepare data for each process that trains.
     seeds
         Which seeds there are for this row and method.
     """
@@ -97,6 +99,7 @@ class Run:
     beta2: float = 0.999
     smoothing: float = 0.0
     marks: int = 50
+    workers: int = 0
     seeds: Sequence[int] = field(default=(0,))
 
     @property

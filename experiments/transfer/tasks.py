@@ -90,10 +90,10 @@ def load_task(run: Run, files: Sequence[Path], folder: Path | None, work: Path) 
         classes = int(train.labels.max()) + 1
         draw = Augmented(train, data.get("shift", 2), data.get("erase", 0.25))
         measured = [
-            {"pixel_values": normalized(pixels), "labels": int(label)}
-            for pixels, label in zip(held.pixels[: data["measured"]], held.labels[: data["measured"]], strict=True)
+            {"pixel_values": normalized(held.pixels[place]), "labels": int(held.labels[place])}
+            for place in range(min(data["measured"], len(held.labels)))
         ]
-        _, height, width, channels = train.pixels.shape
+        height, width, channels = train.pixels[0].shape
         patches = (height // run.config["patch_size"]) * (width // run.config["patch_size"])
         fields = {"num_labels": classes, "image_size": height, "num_channels": channels}
         return Task(

@@ -46,7 +46,8 @@ def read_text(data: Mapping[str, Any], files: Sequence[Path], work: Path) -> Tex
     ----------
     data
         `tokenizer`: a folder or hub id, or a number of entries to train one with on these files. `hub`: arguments
-        of `datasets.load_dataset`, where no files are given, with `column` for the text.
+        of `datasets.load_dataset`, where no files are given, with `column` for the text and `held_out`, the number of
+        documents at the beginning that are measured on.
     files
         Text files, plain or gzipped; their last tenths are held out.
     work
@@ -84,8 +85,9 @@ def _documents(data: Mapping[str, Any], files: Sequence[Path], train: bool) -> I
     from datasets import load_dataset
 
     hub = dict(data["hub"])
-    column, splits = hub.pop("column", "text"), hub.pop("splits", ["train", "validation"])
-    for row in load_dataset(**hub, split=splits[0 if train else 1], streaming=True):
+    column, held = hub.pop("column", "text"), hub.pop("held_out")
+    rows = load_dataset(**hub, streaming=True)
+    for row in rows.skip(held) if train else rows.take(held):
         yield row[column]
 
 

@@ -189,6 +189,7 @@ def train(
         remove_unused_columns=False,
         label_names=["labels"],
         train_sampling_strategy="sequential",
+        dataloader_num_workers=run.workers,
         seed=run.seed,
         report_to=["tensorboard"],
         use_cpu=not torch.cuda.is_available(),

@@ -18,7 +18,7 @@ from reproduce import main as reproduce
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
 from transfer import outcomes
-from transfer.images import Mixing
+from transfer.images import Mixing, read_images
 from transfer.order import Ordered
 from transfer.runs import HERE, RUNS, Run, list_methods, list_rows, list_runs, load_run
 from transfer.starts import Start
@@ -86,7 +86,9 @@ def test_every_run_takes_two_steps(scale: str, row: str, method: str, images: Pa
     data = {**run.data, "measured": 2, "length": 16, "tokenizer": 300, "size": 28}
     config = {name: size for name, size in run.config.items() if name != "patch_size"}
     config |= {"patch_size": 7} if run.task == "images" else {}
-    short = replace(run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, data=data, config=config, source_run=None)
+    short = replace(
+        run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, workers=0, data=data, config=config, source_run=None
+    )
     task = load_task(short, [TEXT], images, tmp_path)
     torch.manual_seed(0)
     # A model of the paper's scale is no matter of two steps on a processor.
@@ -254,6 +256,20 @@ def test_flops_are_those_that_torch_counts(task: str, images: Path, tmp_path: Pa
         model(**{name: value for name, value in batch.items() if name != "labels"})
     # What is counted besides: the classifier reads one token of an image only.
     assert 2 * forward_flops(model, data.length) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_folders_of_images_are_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for part, name, shade in (("train", "a", 0), ("train", "b", 255), ("test", "b", 255)):
+        (tmp_path / part / name).mkdir(parents=True)
+        Image.new("RGB", (10, 12), (shade,) * 3).save(tmp_path / part / name / "x.png")
+    found = read_images({"size": 8, "channels": 1}, tmp_path, train=True)
+    assert found.labels.tolist() == [0, 1]
+    assert [pixels.shape for pixels in found.pixels] == [(8, 8, 1)] * 2
+    assert [int(pixels.mean()) for pixels in found.pixels] == [0, 255]
+    with pytest.raises(ValueError, match="neither IDX files nor folders"):
+        read_images({"size": 8, "channels": 1}, tmp_path / "train", train=True)
 
 
 def test_masks_hide_what_is_to_be_predicted(images: Path, tmp_path: Path) -> None:
