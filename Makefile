@@ -22,7 +22,7 @@ types:
 unit:
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The table of savings: make reproduce TRAIN_FILES="a.txt.gz b.txt.gz" DATA_DIR=fashion-mnist [ROW=gpt-s2l] [METHOD=wavescale]
+# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale]
 reproduce: $(VENV)/test.done
 	$(BIN)/python experiments/reproduce.py $(TRAIN_FILES:%=--train-file %) $(DATA_DIR:%=--data-dir %) \
 		$(ROW:%=--row %) $(METHOD:%=--method %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)

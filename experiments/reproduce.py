@@ -12,8 +12,8 @@ from typing import Annotated
 
 import torch
 import typer
-from pretrain import Bench, finish
 from rich.console import Console
+from train import Bench, finish
 from transfer.outcomes import saving, write_summary
 from transfer.runs import RESULTS, RUNS, SCRATCH, list_runs
 
@@ -24,8 +24,8 @@ FIRST = (SCRATCH, "bot-paper", "wavescale", "hypercloning", "weight-selection", 
 def main(
     row: Annotated[list[str] | None, typer.Option(help="Rows; all by default.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Methods; all by default.")] = None,
-    train_file: Annotated[list[Path] | None, typer.Option(help="A text file, plain or gzipped; several times.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="A folder of images.")] = None,
+    train_file: Annotated[list[Path] | None, typer.Option(help="A text instead of those; several times.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data that configs name.")] = None,
     scale: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
     work: Annotated[Path, typer.Option(help="Working folder.")] = Path("runs/transfer"),
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
@@ -37,7 +37,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     console, began = Console(), time.monotonic()
-    bench = Bench(tuple(train_file or ()), data_dir, work, results, runs)
+    bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
     for run in list_runs(scale, row or (), method or (), FIRST, runs):
         if run.result(results).is_file():
             continue

@@ -36,9 +36,12 @@ class Run:
     scale, row, method, seed
         Which run it is. The seed draws the data's order, the masks and the augmentation, and fresh weights.
     task
-        `causal`, `masked` or `images`.
+        `causal` or `masked` language modelling, `images` or `sentences` to classify, or `answers` to find.
+    quality
+        What is measured: `loss`, or a name in `transfer.measures`.
     data
-        What to train and measure on, as the task reads it (`transfer.text`, `transfer.images`).
+        What to train and measure on, as the task reads it (`transfer.text`, `transfer.images`,
+        `transfer.sentences`, `transfer.answers`).
     config
         Fields of the model's config besides its sizes.
     source, target
@@ -76,7 +79,7 @@ class Run:
     scale: str
     row: str
     method: str
-    task: Literal["causal", "masked", "images"]
+    task: Literal["causal", "masked", "images", "sentences", "answers"]
     data: Mapping[str, Any]
     config: Mapping[str, Any]
     source: Mapping[str, int]
@@ -85,6 +88,7 @@ class Run:
     batch: int
     rates: Sequence[float]
     warmups: Sequence[float]
+    quality: str = "loss"
     seed: int = 0
     source_run: tuple[str, str] | None = None
     options: Mapping[str, Any] | None = None
@@ -104,13 +108,8 @@ class Run:
 
     @property
     def greater_is_better(self) -> bool:
-        """Whether the quality is an accuracy rather than a loss."""
-        return self.task == "images"
-
-    @property
-    def quality(self) -> str:
-        """What the quality is called in a curve."""
-        return "accuracy" if self.task == "images" else "loss"
+        """Whether more of the quality is better."""
+        return self.quality != "loss"
 
     @property
     def every(self) -> int:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import wavescale
 from transfer.processes import processes
 from transfer.runs import Run
-from transfer.tasks import Task, fresh_model, load_trained
+from transfer.tasks import Task, for_task, fresh_model, load_trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,7 +59,7 @@ def make_start(run: Run, task: Task, source: Path | None, home: Path) -> Start:
         (home / START).write_text(json.dumps({"flops": flops}) + "\n", encoding="utf-8")
     processes().wait_for_everyone()
     flops = json.loads((home / START).read_text(encoding="utf-8"))["flops"]
-    model = load_trained(run, home)
+    model = for_task(run, task, home)
     return Start(model, flops, _moments(run, source, model) if run.optimizer_state and source is not None else None)
 
 
@@ -79,12 +79,12 @@ def _made(run: Run, task: Task, source: Path | None) -> tuple[PreTrainedModel, i
             for step in range(steps)
         ]
     with FlopCounterMode(display=False) as counter:
-        model = wavescale.resize(load_trained(run, source), **options)
+        model = wavescale.resize(load_trained(source), **options)
     return model, counter.get_total_flops()
 
 
 def _moments(run: Run, source: Path, model: PreTrainedModel) -> dict[str, Any]:
-    trained = load_trained(run, source)
+    trained = load_trained(source)
     plan = wavescale.plan_resize(trained, **_options(run))
     state = torch.load(source / OPTIMIZER, weights_only=True)
     return wavescale.resize_optimizer_state(state, trained, model, plan)

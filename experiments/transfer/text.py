@@ -16,6 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from transfer.order import Example
 
+Tokens = np.ndarray[Any, np.dtype[np.int32]]
+
 # Windows that are measured on are drawn from this share of every file's end.
 HELD_OUT = 0.1
 IGNORED = -100
@@ -34,8 +36,8 @@ class Text:
         That made them.
     """
 
-    train: np.ndarray[Any, np.dtype[np.int32]]
-    validation: np.ndarray[Any, np.dtype[np.int32]]
+    train: Tokens
+    validation: Tokens
     tokenizer: PreTrainedTokenizerBase
 
 
@@ -60,7 +62,8 @@ def read_text(data: Mapping[str, Any], files: Sequence[Path], work: Path) -> Tex
     """
     if not files and "hub" not in data:
         raise ValueError("no text: give --train-file FILE (several times for several), or a config with data.hub.")
-    key = sha256(json.dumps([data, [[str(f.resolve()), f.stat().st_size] for f in files]]).encode()).hexdigest()[:16]
+    made_of = {name: data[name] for name in ("tokenizer", "hub") if name in data}
+    key = sha256(json.dumps([made_of, [[str(f.resolve()), f.stat().st_size] for f in files]]).encode()).hexdigest()[:16]
     home = work / "tokens" / key
     if not (home / "validation.npy").is_file():
         home.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ def _write_tokens(path: Path, tokenizer: PreTrainedTokenizerBase, documents: Ite
 class CausalWindows:
     """Windows for a model that reads from left to right: the labels are the inputs."""
 
-    ids: np.ndarray[Any, np.dtype[np.int32]]
+    ids: Tokens
     length: int
 
     def __call__(self, rng: np.random.Generator) -> Example:
@@ -139,7 +142,7 @@ class MaskedWindows:
     Of those 80% are masked, 10% another token and 10% as they are.
     """
 
-    ids: np.ndarray[Any, np.dtype[np.int32]]
+    ids: Tokens
     length: int
     tokenizer: PreTrainedTokenizerBase
     share: float = 0.15

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from transfer.measures import MEASURES
 from transfer.processes import processes
 from transfer.runs import Distillation, Run
 from transfer.starts import Start
-from transfer.tasks import Task, accuracy, load_trained
+from transfer.tasks import Task, load_trained
 
 Point = dict[str, float]
 
@@ -72,17 +73,17 @@ class TransferTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        labels = inputs["labels"]
         if "pixel_values" in inputs:
             outputs = model(pixel_values=inputs["pixel_values"])
             smoothing = self.smoothing if model.training else 0.0
-            loss = F.cross_entropy(outputs.logits, labels, label_smoothing=smoothing)
+            loss = F.cross_entropy(outputs.logits, inputs["labels"], label_smoothing=smoothing)
         else:
             outputs = model(**inputs)
             loss = outputs.loss
         if self.teacher is not None and self.distillation is not None and model.training:
             loss = self._distilled(loss, outputs.logits, inputs, self.distillation)
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+        named = {name: outputs[name] for name in ("logits", "start_logits", "end_logits") if name in outputs}
+        return (loss, named) if return_outputs else loss
 
     def _distilled(
         self, loss: torch.Tensor, logits: torch.Tensor, inputs: Mapping[str, Any], how: Distillation
@@ -164,7 +165,7 @@ def train(
     last = get_last_checkpoint(str(home)) if home.is_dir() else None
     if last is not None and _ended(read_curve(run, Path(last)), run, wanted, limit):
         optimizer = torch.load(Path(last) / "optimizer.pt", weights_only=True)
-        return Outcome(read_curve(run, Path(last)), load_trained(run, Path(last)), optimizer)
+        return Outcome(read_curve(run, Path(last)), load_trained(Path(last)), optimizer)
     clock = Clock()
     arguments = TrainingArguments(
         output_dir=str(home),
@@ -185,9 +186,9 @@ def train(
         save_strategy="steps",
         save_steps=4 * run.every,
         save_total_limit=1,
-        prediction_loss_only=run.task != "images",
+        prediction_loss_only=run.quality == "loss",
         remove_unused_columns=False,
-        label_names=["labels"],
+        label_names=list(task.labels),
         train_sampling_strategy="sequential",
         dataloader_num_workers=run.workers,
         seed=run.seed,
@@ -198,7 +199,7 @@ def train(
     trainer = TransferTrainer(
         clock, run.smoothing, teacher, run.distillation, model=start.model, args=arguments, data_collator=task.collate,
         train_dataset=task.train, eval_dataset=task.validation,
-        compute_metrics=accuracy if run.task == "images" else None,
+        compute_metrics=MEASURES.get(run.quality),
     )  # fmt: skip
     trainer.add_callback(Stop(run, wanted, run.steps if limit is None else limit))
     if start.moments is not None and last is None:

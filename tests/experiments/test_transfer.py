@@ -13,18 +13,20 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from flops import forward_flops
-from pretrain import Bench, final_model, finish
 from reproduce import main as reproduce
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
+from train import Bench, final_model, finish
 from transfer import outcomes
 from transfer.images import Mixing, read_images
+from transfer.measures import MEASURES, span_f1
 from transfer.order import Ordered
 from transfer.runs import HERE, RUNS, Run, list_methods, list_rows, list_runs, load_run
 from transfer.starts import Start
-from transfer.tasks import fresh_model, load_task
+from transfer.tasks import Data, fresh_model, load_task
 from transfer.text import IGNORED
 from transfer.training import train
+from transformers import EvalPrediction
 
 # Trainer and torch warn of what no test can change.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -76,20 +78,20 @@ def write_runs(home: Path, task: str = "gpt", **changes: Any) -> Path:
 
 def bench_at(home: Path, images: Path | None = None, **changes: Any) -> Bench:
     task = changes.pop("task", "gpt")
-    return Bench((TEXT,), images, home / "work", home / "results", write_runs(home / "runs", task, **changes))
+    return Bench(images, (TEXT,), home / "work", home / "results", write_runs(home / "runs", task, **changes))
 
 
 @pytest.mark.parametrize(("scale", "row", "method"), EVERY)
 def test_every_run_takes_two_steps(scale: str, row: str, method: str, images: Path, tmp_path: Path) -> None:
     run = load_run(scale, row, method)
     assert set(run.source) == set(run.target)
-    data = {**run.data, "measured": 2, "length": 16, "tokenizer": 300, "size": 28}
+    data = {**run.data, "measured": 2, "length": 16, "tokenizer": 300, "folder": "."}
     config = {name: size for name, size in run.config.items() if name != "patch_size"}
     config |= {"patch_size": 7} if run.task == "images" else {}
     short = replace(
         run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, workers=0, data=data, config=config, source_run=None
     )
-    task = load_task(short, [TEXT], images, tmp_path)
+    task = load_task(short, Data(images, (TEXT,), tmp_path))
     torch.manual_seed(0)
     # A model of the paper's scale is no matter of two steps on a processor.
     by = {"num_hidden_layers": 6, "num_attention_heads": 1} if scale == "paper" else {}
@@ -225,7 +227,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     pair = bench_at(tmp_path / "pair", **changes)
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(HERE / "accelerate" / "cpu2.yaml"),
-        "--main_process_port", "0", str(HERE / "pretrain.py"), "row", "wavescale", "--train-file", str(TEXT),
+        "--main_process_port", "0", str(HERE / "train.py"), "row", "wavescale", "--train-file", str(TEXT),
         "--work", str(pair.work), "--results", str(pair.results), "--runs", str(pair.runs),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -270,6 +272,78 @@ def test_folders_of_images_are_read(tmp_path: Path) -> None:
     assert [int(pixels.mean()) for pixels in found.pixels] == [0, 255]
     with pytest.raises(ValueError, match="neither IDX files nor folders"):
         read_images({"size": 8, "channels": 1}, tmp_path / "train", train=True)
+
+
+SENTENCES = "".join(f"{k}\t{3 - k % 7}\t{'good' if k % 7 < 3 else 'bad'} film {k}\n" for k in range(70))
+
+
+def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
+    (tmp_path / "rated.txt").write_text(SENTENCES, encoding="utf-8")
+    bench = replace(bench_at(tmp_path, task="bert", rates=[], rate=0.01, warmup=0.1), root=tmp_path)
+    row = bench.runs / "cpu" / "row" / "row.json"
+    table = {"train": "rated.txt", "format": "csv", "text": ["text"], "label": "rating", "threshold": 0,
+             "reader": {"delimiter": "\t", "column_names": ["id", "rating", "text"]}}  # fmt: skip
+    tuned = json.loads(row.read_text(encoding="utf-8")) | {
+        "task": "sentences",
+        "quality": "accuracy",
+        "steps": 40,
+        "batch": 8,
+    }
+    tuned |= {"data": {**tuned["data"], "table": table}, "stop": "never", "source": TINY, "target": SMALL,
+              "source_run": ["row", "scratch"]}  # fmt: skip
+    home = row.parent.parent / "tuned"
+    home.mkdir()
+    (home / "row.json").write_text(json.dumps(tuned), encoding="utf-8")
+    (home / "wavescale.json").write_text('{"options": {}}', encoding="utf-8")
+    found = finish(bench.run("cpu", "tuned", "wavescale"), bench)
+    assert found["curve"][-1]["accuracy"] > 0.9  # "good" and "bad" tell
+    model = final_model(bench.run("cpu", "tuned", "wavescale"), bench)
+    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == [
+        "BertForSequenceClassification"
+    ]
+
+
+def test_spans_are_found_in_files_of_squads_format(tmp_path: Path) -> None:
+    context = "The whale was white. Ahab hunted it, and the sea closed over the ship at the end of the hunt."
+    asked = [{"question": "Who hunted it?", "answers": [{"text": "Ahab", "answer_start": context.index("Ahab")}]},
+             {"question": "When?", "answers": []}]  # fmt: skip
+    content = {"data": [{"paragraphs": [{"context": context, "qas": asked}]}]}
+    for name in ("train.json", "dev.json"):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    bench = replace(bench_at(tmp_path, task="bert"), root=tmp_path)
+    run = replace(bench.run("cpu", "row", "scratch"), task="answers", quality="span_f1")
+    for length in (96, 40):
+        squad = {"train": "train.json", "validation": "dev.json"}
+        task = bench.task(replace(run, data={**run.data, "squad": squad, "length": length}))
+        example = task.validation[0]  # the question without an answer is left out
+        with pytest.raises(IndexError):
+            task.validation[1]
+        assert task.tokenizer is not None
+        answer = example["input_ids"][example["start_positions"] : example["end_positions"] + 1]
+        assert "Ahab" in task.tokenizer.decode(answer)
+        assert len(example["input_ids"]) == length
+    model = fresh_model(run, task, SMALL)
+    short = replace(run, steps=2, batch=2, marks=1, rate=1e-3)
+    curve = train(short, task, Start(model, 0), None, None, tmp_path / "run").curve
+    assert 0 <= curve[-1]["span_f1"] <= 1
+
+
+def test_span_f1_by_hand() -> None:
+    one_hot = np.eye(6)
+    starts, ends = one_hot[[1, 2, 4]], one_hot[[2, 3, 5]]
+    found = span_f1(EvalPrediction((starts, ends), (np.array([1, 3, 0]), np.array([2, 4, 1]))))
+    assert found == {"span_f1": pytest.approx((1 + 0.5 + 0) / 3), "exact": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize(("name", "expected"), [("accuracy", 0.75), ("f1", 2 / 3), ("matthews", 1 / 3**0.5)])
+def test_measures_of_classes(name: str, expected: float) -> None:
+    logits = np.array([[0.0, 1], [1, 0], [1, 0], [1, 0]])
+    assert MEASURES[name](EvalPrediction(logits, np.array([1, 1, 0, 0]))) == {name: pytest.approx(expected)}
+
+
+def test_numbers_are_ranked() -> None:
+    logits, labels = np.array([[0.1], [5.0], [2.0]]), np.array([1.0, 3.0, 2.0])
+    assert MEASURES["spearman"](EvalPrediction(logits, labels)) == {"spearman": pytest.approx(1.0)}
 
 
 def test_masks_hide_what_is_to_be_predicted(images: Path, tmp_path: Path) -> None:

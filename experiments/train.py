@@ -1,7 +1,7 @@
 r"""Train one run of the table: probes choose its learning rate and warm-up, then it is trained and its result written.
 
-    python experiments/pretrain.py gpt-s2l wavescale --train-file text.txt.gz
-    accelerate launch --config_file experiments/accelerate/fsdp.yaml experiments/pretrain.py gpt-s2l wavescale \
+    python experiments/train.py gpt-s2l wavescale --data-dir data
+    accelerate launch --config_file experiments/accelerate/fsdp.yaml experiments/train.py gpt-s2l wavescale \
         --scale paper
 
 Whatever a run waits for (scratch, whose quality is the target, and the source) is trained first. A finished run is
@@ -23,7 +23,7 @@ from transfer import outcomes
 from transfer.processes import processes
 from transfer.runs import RESULTS, RUNS, SCRATCH, SOURCE, Run, load_run
 from transfer.starts import OPTIMIZER, make_start
-from transfer.tasks import Task, load_task, load_trained
+from transfer.tasks import Data, Task, load_task, load_trained
 from transfer.training import Outcome, train
 
 
@@ -33,16 +33,16 @@ class Bench:
 
     Attributes
     ----------
-    files, folder
-        Local text files, or a folder of images; a config may name hub datasets instead.
+    root, files
+        Folder of local data, and text files instead of those that configs name; a config may name hub datasets.
     work
         Working folder: tokens, checkpoints, models, TensorBoard's logs.
     results, runs
         Folders of the results and of the runs' configs.
     """
 
+    root: Path | None
     files: tuple[Path, ...]
-    folder: Path | None
     work: Path
     results: Path = RESULTS
     runs: Path = RUNS
@@ -53,7 +53,7 @@ class Bench:
 
     def task(self, run: Run) -> Task:
         """The data of a run."""
-        return load_task(run, self.files, self.folder, self.work)
+        return load_task(run, Data(self.root, self.files, self.work))
 
 
 def finish(run: Run, bench: Bench) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _run(
     run: Run, task: Task, source: Path | None, wanted: float | None, home: Path, limit: int | None = None
 ) -> tuple[Outcome, int]:
     start = make_start(run, task, source, home / "start")
-    teacher = load_trained(run, source) if run.distillation is not None and source is not None else None
+    teacher = load_trained(source) if run.distillation is not None and source is not None else None
     return train(run, task, start, teacher, wanted, home / _name(run), limit), start.flops
 
 
@@ -160,7 +160,7 @@ def _described(run: Run, outcome: Outcome, task: Task, made: int, source: Path |
     step = TRAINING * run.batch * forward_flops(outcome.model, task.length)
     teacher = 0
     if run.distillation is not None and source is not None:
-        teacher = run.batch * forward_flops(load_trained(run, source), task.length)
+        teacher = run.batch * forward_flops(load_trained(source), task.length)
     spent = 0
     if run.source_run is not None:
         before = outcomes.read(bench.run(run.scale, *run.source_run).result(bench.results))
@@ -183,8 +183,8 @@ def _described(run: Run, outcome: Outcome, task: Task, made: int, source: Path |
 def main(
     row: Annotated[str, typer.Argument(help="A row of the table, such as gpt-s2l.")],
     method: Annotated[str, typer.Argument(help="A method of the row, such as wavescale.")],
-    train_file: Annotated[list[Path] | None, typer.Option(help="A text file, plain or gzipped; several times.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="A folder of images.")] = None,
+    train_file: Annotated[list[Path] | None, typer.Option(help="A text instead of those; several times.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data that configs name.")] = None,
     scale: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of data order, masks and fresh weights.")] = 0,
     work: Annotated[Path, typer.Option(help="Working folder.")] = Path("runs/transfer"),
@@ -192,7 +192,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder of the runs' configs.")] = RUNS,
 ) -> None:
     """Train one run and write its result."""
-    bench = Bench(tuple(train_file or ()), data_dir, work, results, runs)
+    bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
     finish(bench.run(scale, row, method, seed), bench)
 
 
