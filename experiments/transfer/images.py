@@ -60,7 +60,8 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
     ----------
     data
         `size` and `channels` to bring images of folders and of the hub to; `hub`: arguments of
-        `datasets.load_dataset`, with `columns` for image and label and `splits`, where no folder is given.
+        `datasets.load_dataset`, with `columns` for image and label and `splits`, where no folder is given; `digits`:
+        scikit-learn's handwritten digits instead, of which every fifth is measured on.
     folder
         Holds IDX files (MNIST's format, as `train-images-idx3-ubyte.gz`), or one folder of images for each class
         below `train` and `test`.
@@ -72,6 +73,8 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
     ValueError
         Neither a folder with images nor a hub dataset.
     """
+    if data.get("digits"):
+        return _digits(train)
     if folder is None:
         if "hub" not in data:
             raise ValueError("no images: give --data-dir FOLDER, or a config with data.hub.")
@@ -96,6 +99,17 @@ def _from_idx(folder: Path, part: str) -> Images:
     pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(count, height, width, 1)
     labels = np.frombuffer(gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
     return Images(list(pixels), labels.astype(np.int64))
+
+
+def _digits(train: bool) -> Images:
+    """Digits of 8 × 8 pixels, each pixel three times in both directions with a margin: 28 × 28."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    chosen = (np.arange(len(found.target)) % 5 != 0) == train
+    large = found.images[chosen].repeat(3, axis=1).repeat(3, axis=2) * 15
+    pixels = np.pad(large, ((0, 0), (2, 2), (2, 2)))[..., None].astype(np.uint8)
+    return Images(list(pixels), found.target[chosen].astype(np.int64))
 
 
 def _from_hub(data: Mapping[str, Any], train: bool) -> Images:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transfer.runs import HERE, RESULTS, RUNS, SCRATCH, SOURCE, Run, list_methods, list_rows, load_run
+from transfer.runs import HERE, RESULTS, RUNS, SCRATCH, Run, list_methods, list_rows, load_run
 from wavescale.card import versions
 
 Measure = Literal["flops", "total flops", "seconds"]
@@ -118,10 +118,11 @@ def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measu
 
     Returns
     -------
-    None where one of the two results is missing; −∞ where the run never came to that quality.
+    None where one of the two results is missing, or where the run has no target; −∞ where it never came to that
+    quality.
     """
     mine, scratch = run.result(results), replace(run, method=SCRATCH).result(results)
-    if not mine.is_file() or not scratch.is_file() or run.method in (SCRATCH, SOURCE):
+    if not mine.is_file() or not scratch.is_file() or run.stop != "target":
         return None
     found, base = read(mine), read(scratch)
     step = share * base["run"]["steps"]

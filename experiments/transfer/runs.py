@@ -53,6 +53,8 @@ class Run:
     stop
         Where a run ends before its budget does: `target`, once it has the quality that scratch ends with; a
         number, once it has the quality that scratch of the row has at this share of its budget; or `never`.
+    fresh_head
+        Whether the classes are others than the source's, so that the classifier is drawn anew.
     distillation
         None for ordinary training.
     optimizer_state
@@ -93,6 +95,7 @@ class Run:
     source_run: tuple[str, str] | None = None
     options: Mapping[str, Any] | None = None
     stop: Literal["target", "never"] | float = "target"
+    fresh_head: bool = False
     distillation: Distillation | None = None
     optimizer_state: bool = False
     rate: float = 0.0

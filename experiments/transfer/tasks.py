@@ -197,13 +197,18 @@ def stack(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(np.stack([example[name] for example in examples])) for name in examples[0]}
 
 
-def fresh_model(run: Run, task: Task, sizes: Mapping[str, int]) -> PreTrainedModel:
-    """A model of some sizes with the library's own initialisation, drawn by the run's seed."""
+def model_of(run: Run, fields: Mapping[str, Any], sizes: Mapping[str, int]) -> PreTrainedModel:
+    """A model of some sizes with the library's own initialisation; `fields` are those of the config that data decides."""
     config_class, model_class = _CLASSES[run.task]
     named = {_GPT2_NAMES[name]: size for name, size in sizes.items()} if run.task == "causal" else dict(sizes)
-    torch.manual_seed(run.seed)
-    model: PreTrainedModel = model_class(config_class(**{**run.config, **task.fields, **named}))
+    model: PreTrainedModel = model_class(config_class(**{**run.config, **fields, **named}))
     return model
+
+
+def fresh_model(run: Run, task: Task, sizes: Mapping[str, int]) -> PreTrainedModel:
+    """The same, drawn by the run's seed for the task's data."""
+    torch.manual_seed(run.seed)
+    return model_of(run, task.fields, sizes)
 
 
 def load_trained(folder: Path) -> PreTrainedModel:
@@ -221,4 +226,7 @@ def for_task(run: Run, task: Task, folder: Path) -> PreTrainedModel:
     model: PreTrainedModel = model_class.from_pretrained(
         folder, dtype=torch.float32, ignore_mismatched_sizes=True, **fields
     )
+    if run.fresh_head:
+        torch.nn.init.normal_(model.classifier.weight, std=model.config.initializer_range)
+        torch.nn.init.zeros_(model.classifier.bias)
     return model

@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from flops import forward_flops
+from flops import main as cost
 from reproduce import main as reproduce
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,10 +24,12 @@ from transfer.measures import MEASURES, span_f1
 from transfer.order import Ordered
 from transfer.runs import HERE, RUNS, Run, list_methods, list_rows, list_runs, load_run
 from transfer.starts import Start
-from transfer.tasks import Data, fresh_model, load_task
+from transfer.tasks import Data, for_task, fresh_model, load_task
 from transfer.text import IGNORED
 from transfer.training import train
 from transformers import EvalPrediction
+
+import wavescale
 
 # Trainer and torch warn of what no test can change.
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -36,9 +39,12 @@ SCALES = sorted(path.name for path in RUNS.iterdir() if path.is_dir())
 EVERY = [(scale, row, method) for scale in SCALES for row in list_rows(scale) for method in list_methods(scale, row)]
 
 
+SENTENCES = "".join(f"{k}\t{3 - k % 7}\t{'good' if k % 7 < 3 else 'bad'} film {k}\n" for k in range(70))
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's digits as IDX files of 28 × 28 pixels."""
+    """Scikit-learn's digits as IDX files of 28 × 28 pixels; and rated sentences."""
     folder = tmp_path_factory.mktemp("digits")
     digits = load_digits()
     pixels = np.pad(np.kron(digits.images, np.ones((3, 3))) * 15, ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
@@ -48,6 +54,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + found.tobytes()))
         header = b"".join(number.to_bytes(4, "big") for number in (0x801, len(labels)))
         (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
+    (folder / "sentiment").mkdir()
+    (folder / "sentiment" / "movieReviewSnippets_GroundTruth.txt").write_text(SENTENCES, encoding="utf-8")
     return folder
 
 
@@ -86,18 +94,21 @@ def test_every_run_takes_two_steps(scale: str, row: str, method: str, images: Pa
     run = load_run(scale, row, method)
     assert set(run.source) == set(run.target)
     data = {**run.data, "measured": 2, "length": 16, "tokenizer": 300, "folder": "."}
-    config = {name: size for name, size in run.config.items() if name != "patch_size"}
-    config |= {"patch_size": 7} if run.task == "images" else {}
-    short = replace(
-        run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, workers=0, data=data, config=config, source_run=None
-    )
+    config = {**run.config, "patch_size": 7} if run.task == "images" else run.config
+    short = replace(run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, workers=0, data=data, config=config)
     task = load_task(short, Data(images, (TEXT,), tmp_path))
-    torch.manual_seed(0)
     # A model of the paper's scale is no matter of two steps on a processor.
     by = {"num_hidden_layers": 6, "num_attention_heads": 1} if scale == "paper" else {}
-    sizes = {name: size // by.get(name, 8 if by else 1) for name, size in run.target.items()}
-    model = fresh_model(short, task, sizes)
-    teacher = None if run.distillation is None else fresh_model(short, task, run.source)
+    source, target = (
+        {name: size // by.get(name, 8 if by else 1) for name, size in sizes.items()}
+        for sizes in (run.source, run.target)
+    )
+    if run.options is not None:
+        options = {name: value for name, value in run.options.items() if not name.startswith("train")}
+        plan = wavescale.plan_resize(fresh_model(short, task, source), **{**target, **options})
+        assert plan.target.hidden_size == target["hidden_size"]
+    model = fresh_model(short, task, target)
+    teacher = None if run.distillation is None else fresh_model(short, task, source)
     before = {name: value.clone() for name, value in model.named_parameters()}
     curve = train(short, task, Start(model, 0), teacher, None, tmp_path / "run").curve
     assert [point["step"] for point in curve] == [0, 2]
@@ -274,9 +285,6 @@ def test_folders_of_images_are_read(tmp_path: Path) -> None:
         read_images({"size": 8, "channels": 1}, tmp_path / "train", train=True)
 
 
-SENTENCES = "".join(f"{k}\t{3 - k % 7}\t{'good' if k % 7 < 3 else 'bad'} film {k}\n" for k in range(70))
-
-
 def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
     (tmp_path / "rated.txt").write_text(SENTENCES, encoding="utf-8")
     bench = replace(bench_at(tmp_path, task="bert", rates=[], rate=0.01, warmup=0.1), root=tmp_path)
@@ -344,6 +352,34 @@ def test_measures_of_classes(name: str, expected: float) -> None:
 def test_numbers_are_ranked() -> None:
     logits, labels = np.array([[0.1], [5.0], [2.0]]), np.array([1.0, 3.0, 2.0])
     assert MEASURES["spearman"](EvalPrediction(logits, labels)) == {"spearman": pytest.approx(1.0)}
+
+
+def test_digits_are_brought_to_size() -> None:
+    found = {train: read_images({"digits": True}, None, train) for train in (True, False)}
+    assert len(found[True].labels) + len(found[False].labels) == 1797
+    assert found[False].pixels[0].shape == (28, 28, 1)
+    assert np.array_equal(found[False].pixels[0][2:26:3, 2:26:3, 0], load_digits().images[0] * 15)
+
+
+def test_a_fresh_head_is_drawn_by_the_seed(tmp_path: Path, images: Path) -> None:
+    bench = bench_at(tmp_path, images, task="deit")
+    run = replace(bench.run("cpu", "row", "scratch"), fresh_head=True, seed=3)
+    task = bench.task(run)
+    kept = fresh_model(run, task, SMALL)
+    kept.save_pretrained(tmp_path / "kept")
+    first, again, other = (
+        for_task(replace(run, seed=seed), task, tmp_path / "kept").classifier.weight for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    plain = for_task(replace(run, fresh_head=False), task, tmp_path / "kept")
+    assert torch.equal(plain.classifier.weight, kept.classifier.weight)
+
+
+def test_the_cost_of_the_papers_scale_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    cost()
+    told = capsys.readouterr().out
+    assert all(row in told for row in list_rows("paper"))
 
 
 def test_masks_hide_what_is_to_be_predicted(images: Path, tmp_path: Path) -> None:
