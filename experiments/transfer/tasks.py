@@ -198,7 +198,7 @@ def stack(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
 
 
 def model_of(run: Run, fields: Mapping[str, Any], sizes: Mapping[str, int]) -> PreTrainedModel:
-    """A model of some sizes with the library's own initialisation; `fields` are those of the config that data decides."""
+    """A model of some sizes with the library's own initialisation; data decides some `fields` of its config."""
     config_class, model_class = _CLASSES[run.task]
     named = {_GPT2_NAMES[name]: size for name, size in sizes.items()} if run.task == "causal" else dict(sizes)
     model: PreTrainedModel = model_class(config_class(**{**run.config, **fields, **named}))
