@@ -101,17 +101,28 @@ def _initialised(plan: Plan) -> dict[str, torch.Tensor]:
     return {tensor.name: drawn[tensor.name] for tensor in plan.tensors}
 
 
+def mapping_of(plan: Plan, subject: Subject, device: str = "cpu") -> Ligo | Mango:
+    """The mapping that a plan trains, at its start.
+
+    Raises
+    ------
+    CheckpointError
+        A source tensor holds NaN or infinity.
+    """
+    copies = {copy for copy, _ in plan.ties}
+    stored = {place: found for place, found in subject.stored.items() if found.name not in copies}
+    for found in stored.values():
+        check_finite(found.name, subject.read(found.name))
+    kind = Ligo if plan.choices.mapping == "ligo" else Mango
+    names = {tensor.name for tensor in plan.tensors}
+    return kind(method_of(plan, subject.spec, stored).resizing, subject.read, names, plan.choices.seed, device)
+
+
 def _learned(plan: Plan, subject: Subject, train_file: TrainFile | None, device: str) -> dict[str, torch.Tensor]:
     """The target's tensors from a mapping that is trained first."""
     import torch
 
-    choices, copies = plan.choices, {copy for copy, _ in plan.ties}
-    stored = {place: found for place, found in subject.stored.items() if found.name not in copies}
-    for found in stored.values():
-        check_finite(found.name, subject.read(found.name))
-    resizing = method_of(plan, subject.spec, stored).resizing
-    kind = Ligo if choices.mapping == "ligo" else Mango
-    mapping = kind(resizing, subject.read, {tensor.name for tensor in plan.tensors}, choices.seed, device)
+    choices, mapping = plan.choices, mapping_of(plan, subject, device)
     if train_file is not None and choices.train_steps > 0:
         batches = training_batches(train_file, subject.spec, subject.folder, choices.train_steps, choices.seed)
         with torch.no_grad():

@@ -71,12 +71,12 @@ def train(
                 f"train_file (--train-file): {type(target).__name__} gives no loss on {', '.join(batch) or 'nothing'}. "
                 "Give batches with labels from Python, as a class with a head takes them (--architecture names one)."
             )
-        if not isfinite(float(loss.detach())):
+        losses.append(float(loss.detach()))
+        if not isfinite(losses[-1]):
             raise OptionError(
-                f"train_rate (--train-rate) {rate:g}: the loss is {float(loss):g} at step {len(losses)}. "
+                f"train_rate (--train-rate) {rate:g}: the loss is {losses[-1]:g} at step {len(losses)}. "
                 "Use a smaller rate, or batches on which the source has a loss."
             )
-        losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
