@@ -116,9 +116,15 @@ Calibrate = Annotated[
     ),
 ]
 TrainSteps = Annotated[
-    int | None, typer.Option("--train-steps", help="Steps that ligo and mango train.", rich_help_panel=_CHOICES)
+    int | None,
+    typer.Option(
+        "--train-steps", help="Steps that ligo and mango are trained for; by default 100.", rich_help_panel=_CHOICES
+    ),
 ]
-TrainRate = Annotated[float | None, typer.Option("--train-rate", help="Their learning rate.", rich_help_panel=_CHOICES)]
+TrainRate = Annotated[
+    float | None,
+    typer.Option("--train-rate", help="Their highest learning rate; by default 0.003.", rich_help_panel=_CHOICES),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(

@@ -126,8 +126,8 @@ def _learned(plan: Plan, subject: Subject, train_file: TrainFile | None, device:
     if train_file is not None and choices.train_steps > 0:
         batches = training_batches(train_file, subject.spec, subject.folder, choices.train_steps, choices.seed)
         with torch.no_grad():
-            target = build_model(plan, mapping.tensors(), like=subject.load().to(device))
-        train(mapping, target.eval(), batches, choices.train_steps, choices.train_rate)
+            target = build_model(plan, mapping.tensors(), like=subject.load())
+        train(mapping, target.to(device).eval(), batches, choices.train_steps, choices.train_rate)
     with torch.no_grad():
         made = mapping.tensors()
     return {name: value.contiguous() for name, value in made.items()}

@@ -89,7 +89,7 @@ class Choices:
     calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
     mapping: Mapping = "operators"
     train_steps: int = 100
-    train_rate: float = 1e-3
+    train_rate: float = 3e-3
 
     @property
     def trains(self) -> bool:
@@ -204,7 +204,7 @@ def _check_mapping(preset: Choices, given: dict[str, Any]) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise OptionError(f"train_steps (--train-steps) {steps!r} is no number of steps; give for example 100.")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < inf:
-        raise OptionError(f"train_rate (--train-rate) {rate!r} is no learning rate; give for example 1e-3.")
+        raise OptionError(f"train_rate (--train-rate) {rate!r} is no learning rate; give for example 3e-3.")
 
 
 # Options that say how to resize; what is not calibrated follows them.
