@@ -21,7 +21,7 @@ from wavescale.memory import model_tensors
 from wavescale.plan import Plan
 from words import text, words_tokenizer
 
-GPT2 = Case("gpt2", "GPT2LMHeadModel")
+GPT2, BERT = Case("gpt2", "GPT2LMHeadModel"), Case("bert", "BertForMaskedLM")
 TWICE: dict[str, Any] = {"scale_width": 2, "scale_depth": 2}
 
 
@@ -82,11 +82,11 @@ def test_random_reads_no_weight(tmp_path: Path) -> None:
     assert transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "out").lm_head.weight.isfinite().all()
 
 
-@pytest.mark.parametrize("preset", ["ligo", "mango"])
-def test_command_line_to_checkpoint(preset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("preset", "case"), [("ligo", GPT2), ("mango", GPT2), ("ligo", BERT), ("mango", BERT)])
+def test_command_line_to_checkpoint(preset: str, case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder, out = tmp_path / "source", tmp_path / "out"
-    make(GPT2).save_pretrained(folder)
-    words_tokenizer(masks=False).save_pretrained(folder)
+    make(case).save_pretrained(folder)
+    words_tokenizer(masks=case == BERT).save_pretrained(folder)
     path = text(tmp_path / "some text.txt", 1, 2000)
     options = ["--preset", preset, "--scale-width", "2", "--layers", "3", "--train-steps", "7", "--train-rate", "0.01"]
     capfd.readouterr()
@@ -105,16 +105,16 @@ def test_command_line_to_checkpoint(preset: str, tmp_path: Path, capfd: pytest.C
     assert str(tmp_path) not in card
     assert run(["verify", str(folder), str(out)]) == 0
     assert "function not kept" in capfd.readouterr().out
-    # The same in memory, and again on disk.
-    small = transformers.GPT2LMHeadModel.from_pretrained(folder)
+    # In memory it is the same.
+    small = getattr(transformers, case.class_name).from_pretrained(folder)
     large = wavescale.resize(
         small, preset=preset, scale_width=2, num_hidden_layers=3, train_steps=7, train_rate=0.01, train_file=path
     )
     stored = load_file(out / "model.safetensors")
     for name, value in model_tensors(large).items():
         assert torch.equal(value, stored[name]), name
-    assert len(large.transformer.h) == 3
-    assert large.lm_head.weight is large.transformer.wte.weight
+    assert large.config.num_hidden_layers == 3
+    assert large.get_output_embeddings().weight is large.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("preset", ["ligo", "mango"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from wavescale.learned.batches import training_batches
 from wavescale.learned.ligo import Ligo
 from wavescale.learned.mango import Mango
-from wavescale.learned.mapping import Mapping
+from wavescale.learned.mapping import LearnedMap
 from wavescale.learned.training import train
 
-__all__ = ["Ligo", "Mango", "Mapping", "train", "training_batches"]
+__all__ = ["LearnedMap", "Ligo", "Mango", "train", "training_batches"]

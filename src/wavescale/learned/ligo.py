@@ -14,13 +14,13 @@ the user gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING
 
-from wavescale.learned.mapping import Mapping
+from wavescale.learned.mapping import LearnedMap
 from wavescale.methods import Piece
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def kept_first(source: Sequence[int], target: Sequence[int]) -> list[int]:
 
 
 @dataclass
-class Ligo(Mapping):
+class Ligo(LearnedMap):
     """The mapping of LiGO; `maps/…` are the rows M (layers, m − n, n) and `depth/…` the weights d (L′, L)."""
 
     def start(self) -> dict[str, torch.Tensor]:
@@ -58,7 +58,7 @@ class Ligo(Mapping):
         generator = torch.Generator().manual_seed(self.seed)
         before, after = (spec.sizes.num_hidden_layers for spec in (self.resizing.source, self.resizing.target))
         found: dict[str, torch.Tensor] = {}
-        for piece in self.pieces():
+        for piece in self.pieces:
             for _, use in self._uses(piece):
                 n, m = (prod(grid) for grid in self._grids(use))
                 shape = (after if use in _IN_LAYER else 1, m - n, n)
@@ -71,19 +71,23 @@ class Ligo(Mapping):
                 found[f"depth/{piece.row.name}/{piece.index}"] = weights / weights.sum(-1, keepdim=True)
         return found
 
-    def make(self, piece: Piece) -> torch.Tensor:
+    def made(self) -> dict[Piece, torch.Tensor]:
+        matrices = {use: self.matrix(use) for piece in self.pieces for _, use in self._uses(piece)}
+        return {piece: self._grown(piece, matrices) for piece in self.pieces}
+
+    def _grown(self, piece: Piece, matrices: Mapping[str, torch.Tensor | None]) -> torch.Tensor:
         import torch
 
-        made = self.source(piece)
+        grown = self.source[piece]
         if piece.row.in_layer:
-            made = torch.tensordot(self.parameters[f"depth/{piece.row.name}/{piece.index}"], made, dims=1)
+            grown = torch.tensordot(self.parameters[f"depth/{piece.row.name}/{piece.index}"], grown, dims=1)
         for position, use in self._uses(piece):
-            matrix = self.matrix(use)
+            matrix = matrices[use]
             if matrix is not None:
-                last = made.movedim(position + 1, -1)
+                last = grown.movedim(position + 1, -1)
                 mapped = last.reshape(len(last), -1, last.shape[-1]) @ matrix.mT
-                made = mapped.reshape(*last.shape[:-1], -1).movedim(-1, position + 1)
-        return self.undivided(piece, made)
+                grown = mapped.reshape(*last.shape[:-1], -1).movedim(-1, position + 1)
+        return self.undivided(piece, grown)
 
     def matrix(self, use: str) -> torch.Tensor | None:
         """[I; M] of one map, (layers, m, n), or (1, m, n) where all layers share it; None where m = n."""
@@ -108,8 +112,8 @@ class Ligo(Mapping):
                 case ("intermediate",):
                     found.append((position, "ffn"))
                 case ("heads" | "kv_heads", "head_dim"):
-                    alone = piece.module == "attention output" and not self._grouped
-                    found.append((position, "value" if alone else piece.module))
+                    reads_values = piece.module == "attention output" and not self._grouped
+                    found.append((position, "value" if reads_values else piece.module))
         return found
 
     @property

@@ -29,7 +29,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from wavescale.architectures.schema import Role
-from wavescale.learned.mapping import Mapping
+from wavescale.learned.mapping import LearnedMap
 from wavescale.methods import Piece
 from wavescale.spec import ModelSpec
 
@@ -50,7 +50,7 @@ class Block:
 
 
 @dataclass
-class Mango(Mapping):
+class Mango(LearnedMap):
     """The mapping of Mango: cores `S_B`, `S_O`, `S_L` and `S_I`, `width` and `depth` for all other tensors.
 
     Attributes
@@ -105,7 +105,7 @@ class Mango(Mapping):
         return self.resizing.source.sizes.hidden_size, self.resizing.target.sizes.hidden_size
 
     def _maps(self) -> list[Piece]:
-        return [piece for piece in self.pieces() if piece.row.in_layer and piece.role is Role.LINEAR]
+        return [piece for piece in self.pieces if piece.row.in_layer and piece.role is Role.LINEAR]
 
     def _lengths(self, piece: Piece, spec: ModelSpec) -> tuple[int, ...]:
         """The shape of a piece, with grouped keys and values as long as the queries."""
@@ -117,7 +117,7 @@ class Mango(Mapping):
         place = piece.input_axis
         assert place is not None
         lengths, width = self._lengths(piece, spec), spec.sizes.hidden_size
-        return -(-lengths[1 - place] // width), -(-lengths[place] // width)
+        return _blocks(lengths[1 - place], width), _blocks(lengths[place], width)
 
     def blocks(self, spec: ModelSpec) -> list[Block]:
         """The blocks of a layer, in their order in the tensor."""
@@ -127,9 +127,10 @@ class Mango(Mapping):
             for place in product(*(range(count) for count in self._counts(piece, spec)))
         ]
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        self._made = self.unstacked(self.contract(self.stacked()))
-        return super().tensors()
+    def made(self) -> dict[Piece, torch.Tensor]:
+        maps = self.unstacked(self.contract(self.stacked()))
+        found = {piece: maps[piece] if piece in maps else self._mapped(piece) for piece in self.pieces}
+        return {piece: self.undivided(piece, value) for piece, value in found.items()}
 
     def stacked(self) -> torch.Tensor:
         """The source's maps as one tensor (B, I, O, L)."""
@@ -137,7 +138,7 @@ class Mango(Mapping):
 
         width, parts = self._widths[0], []
         for piece in self._maps():
-            value = self._repeated(piece, self.source(piece))
+            value = self._repeated(piece, self.source[piece])
             if piece.input_axis == 1:
                 value = value.mT  # (L, inputs, outputs)
             cut = _cut(_cut(value, 2, width), 1, width)  # (L, inputs / D, D, outputs / D, D)
@@ -175,44 +176,40 @@ class Mango(Mapping):
         import torch
 
         n, m = (self._lengths(piece, spec)[axis] for spec in (self.resizing.source, self.resizing.target))
-        blocks = (-(-n // self._widths[0]), -(-m // self._widths[1]))
-        places = torch.arange(blocks[1] * self._widths[1])
-        block, unit = places // self._widths[1] % blocks[0], places % self._widths[1] % self._widths[0]
-        padding = block * self._widths[0] + unit >= n
+        before, after = self._widths
+        places = torch.arange(_blocks(m, after) * after)
+        padding = places // after % _blocks(n, before) * before + places % after % before >= n
         return padding.int().argsort(stable=True)[:m].sort().values
 
-    def make(self, piece: Piece) -> torch.Tensor:
+    def _mapped(self, piece: Piece) -> torch.Tensor:
+        """A piece outside the ring, (L′, …) or (1, …)."""
         import torch
 
-        if piece in self._made:
-            return self.undivided(piece, self._made[piece])
-        made = self._repeated(piece, self.source(piece))
+        value = self._repeated(piece, self.source[piece])
         if piece.row.in_layer:
-            made = torch.tensordot(self.parameters["depth"], made, dims=1)
-        width = self.parameters["width"]
+            value = torch.tensordot(self.parameters["depth"], value, dims=1)
         for position, axis in enumerate(piece.axes.axes):
             if not set(axis.parts[0]) & {"hidden", "intermediate", "heads", "kv_heads", "pooled"}:
                 continue
-            cut = _cut(made.movedim(position + 1, -1), -1, self._widths[0])
+            cut = _cut(value.movedim(position + 1, -1), -1, self._widths[0])
             places = self._places(piece, position).to(cut.device)
-            count = -(-len(places) // self._widths[1])
-            origins = torch.arange(count, device=cut.device) % cut.shape[-2]
-            matrix = width
+            origins = torch.arange(_blocks(len(places), self._widths[1]), device=cut.device) % cut.shape[-2]
+            matrix = self.parameters["width"]
             if axis.side == "in":
-                matrix = width / self._copies().to(width.device)
+                matrix = matrix / self._copies().to(cut.device)
                 cut = cut / torch.bincount(origins, minlength=cut.shape[-2])[:, None].clamp(min=1)
             mapped = (cut @ matrix.T)[..., origins, :].flatten(-2)[..., places]
-            made = mapped.movedim(-1, position + 1)
-        return self.undivided(piece, self._tied(piece, self._averaged(piece, made)))
+            value = mapped.movedim(-1, position + 1)
+        return self._tied(piece, self._averaged(piece, value))
 
-    def _tied(self, piece: Piece, made: torch.Tensor) -> torch.Tensor:
+    def _tied(self, piece: Piece, value: torch.Tensor) -> torch.Tensor:
         """The norm before a tied head divides by the copies that the head sums over; other heads undo it."""
         source = self.resizing.source
         if source.tied and piece.row.norm == source.family.tied_norm:
-            return made * (self._widths[0] / self._widths[1])
+            return value * (self._widths[0] / self._widths[1])
         if source.tied and piece.row.reads == source.family.tied_norm and piece.role is Role.LINEAR:
-            return made * (self._widths[1] / self._widths[0])
-        return made
+            return value * (self._widths[1] / self._widths[0])
+        return value
 
     def _repeated(self, piece: Piece, value: torch.Tensor) -> torch.Tensor:
         """Grouped keys and values once for each of their query heads."""
@@ -234,6 +231,11 @@ class Mango(Mapping):
         if repeat:
             return opened.repeat_interleave(group, place + 1).flatten(place, place + 2)
         return opened.mean(place + 1).flatten(place, place + 1)
+
+
+def _blocks(length: int, width: int) -> int:
+    """How many blocks hold an axis."""
+    return -(-length // width)
 
 
 def _cut(value: torch.Tensor, axis: int, width: int) -> torch.Tensor:

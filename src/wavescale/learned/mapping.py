@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Set
-from collections.abc import Mapping as Names
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from wavescale.architectures.schema import TensorRow
 from wavescale.axes import parse_axes
 from wavescale.methods import Piece, Resizing
-from wavescale.spec import Stored
+from wavescale.spec import ModelSpec, Stored
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass
-class Mapping(ABC):
+class LearnedMap(ABC):
     """A linear map from all weights of a source to those of a larger target.
 
     Attributes
@@ -54,19 +54,21 @@ class Mapping(ABC):
         """The parameters before training, float32 on the CPU, the same for the same seed."""
 
     @abstractmethod
-    def make(self, piece: Piece) -> torch.Tensor:
-        """A piece of the target: (layers, …) of one that every layer has, else (1, …)."""
+    def made(self) -> Mapping[Piece, torch.Tensor]:
+        """The target, as functions of the parameters: each of `pieces` in all layers, (layers, …), or as (1, …)."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The target's tensors by their name on disk, as functions of the parameters."""
-        made = {}
+        import torch
+
+        made, found = self.made(), {}
         for first in self.rows:
-            pieces = [self.make(Piece(first.row, index)) for index in range(len(first.row.modules))]
+            pieces = [made[Piece(first.row, index)] for index in range(len(first.row.modules))]
             fused = parse_axes(first.row.axes).fused
-            whole = pieces[0] if fused is None else _joined(pieces, fused + 1)
-            for layer, value in zip(self.layers(first), whole, strict=True):
-                made[first.name_at(layer)] = value
-        return made
+            whole = pieces[0] if fused is None else torch.cat(pieces, fused + 1)
+            for layer, value in zip(_layers(first.row, self.resizing.target), whole, strict=True):
+                found[first.name_at(layer)] = value
+        return found
 
     @cached_property
     def rows(self) -> list[Stored]:
@@ -76,30 +78,25 @@ class Mapping(ABC):
             firsts.setdefault(stored.row.name, stored)
         return [first for first in firsts.values() if first.name_at(0 if first.row.in_layer else None) in self.names]
 
-    def pieces(self) -> Iterator[Piece]:
-        """Every piece that `make` is asked for."""
-        for first in self.rows:
-            for index in range(len(first.row.modules)):
-                yield Piece(first.row, index)
-
-    def layers(self, first: Stored) -> list[int | None]:
-        """The target's layers that have a row, or None alone."""
-        return list(range(self.resizing.target.sizes.num_hidden_layers)) if first.row.in_layer else [None]
-
-    def source(self, piece: Piece) -> torch.Tensor:
-        """A piece of the source, as it acts in its layer: (layers, …), or (1, …) outside the layers."""
-        return self._sources[piece]
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """What the target's tensors are put together from, in the order of the table."""
+        return [Piece(first.row, index) for first in self.rows for index in range(len(first.row.modules))]
 
     @cached_property
-    def _sources(self) -> Names[Piece, torch.Tensor]:
+    def source(self) -> Mapping[Piece, torch.Tensor]:
+        """Each piece of the source in all layers, as it acts there: (layers, …), or (1, …) outside the layers."""
         import torch
 
-        found = {}
-        for piece in self.pieces():
-            layers = list(range(self.resizing.source.sizes.num_hidden_layers)) if piece.row.in_layer else [None]
-            read = [self.resizing.read(piece, layer).compute(self._float) for layer in layers]
-            found[piece] = torch.stack(read)
-        return found
+        return {
+            piece: torch.stack(
+                [
+                    self.resizing.read(piece, layer).compute(self._float)
+                    for layer in _layers(piece.row, self.resizing.source)
+                ]
+            )
+            for piece in self.pieces
+        }
 
     def _float(self, name: str) -> torch.Tensor:
         return self.read(name).detach().to(self.device).float()
@@ -114,7 +111,6 @@ class Mapping(ABC):
         return made * made.new_tensor(divisors).view(-1, *(1 for _ in made.shape[1:]))
 
 
-def _joined(pieces: list[torch.Tensor], axis: int) -> torch.Tensor:
-    import torch
-
-    return torch.cat(pieces, axis)
+def _layers(row: TensorRow, spec: ModelSpec) -> list[int] | list[None]:
+    """The layers that have a row, or None alone."""
+    return list(range(spec.sizes.num_hidden_layers)) if row.in_layer else [None]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping as Names
+from collections.abc import Iterable, Mapping
 from itertools import cycle, islice
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from wavescale.errors import OptionError
-from wavescale.learned.mapping import Mapping
+from wavescale.learned.mapping import LearnedMap
 from wavescale.memory import disk_names
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ _GRADIENT_NORM = 1.0
 
 
 def train(
-    mapping: Mapping, target: PreTrainedModel, batches: Iterable[Names[str, torch.Tensor]], steps: int, rate: float
+    mapping: LearnedMap, target: PreTrainedModel, batches: Iterable[Mapping[str, torch.Tensor]], steps: int, rate: float
 ) -> list[float]:
     """Train the parameters of a mapping, in place; nothing else is changed.
 
