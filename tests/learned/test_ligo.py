@@ -172,10 +172,22 @@ def test_it_starts_from_stacked_layers_and_even_rows() -> None:
     assert {name.partition("/")[0] for name in mapping.parameters} == {"maps", "depth"}
 
 
-@pytest.mark.parametrize("sizes", [{"num_attention_heads": 8}, {"num_attention_heads": 8, "num_key_value_heads": 4}])
-def test_heads_of_the_source_stay_whole_beside_their_keys(sizes: dict[str, Any]) -> None:
+MISTRAL = Case("mistral", "MistralForCausalLM")
+SCALED = Case("gpt2", "GPT2LMHeadModel", (("scale_attn_by_inverse_layer_idx", True),))
+
+
+@pytest.mark.parametrize(
+    ("case", "sizes"),
+    [
+        (MISTRAL, {"num_attention_heads": 8}),
+        (MISTRAL, {"num_attention_heads": 8, "num_key_value_heads": 4}),
+        (SCALED, {}),
+        (BERT, {}),
+    ],
+)
+def test_heads_of_the_source_stay_whole_beside_their_keys(case: Case, sizes: dict[str, Any]) -> None:
     """With M of zero the new heads and units write nothing, and the old ones do as they did."""
-    model = make(Case("mistral", "MistralForCausalLM"))
+    model = make(case)
     mapping = start(model, intermediate_size=30, **sizes)
     with torch.no_grad():
         for name, value in mapping.parameters.items():
