@@ -55,7 +55,7 @@ Preset = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="default, paper (BoT as published), weight-selection or hypercloning.",
+        help="default, paper (BoT as published), weight-selection, hypercloning, ligo, mango or random.",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -115,6 +115,16 @@ Calibrate = Annotated[
         rich_help_panel=_CHOICES,
     ),
 ]
+TrainSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--train-steps", help="Steps that ligo and mango are trained for; by default 100.", rich_help_panel=_CHOICES
+    ),
+]
+TrainRate = Annotated[
+    float | None,
+    typer.Option("--train-rate", help="Their highest learning rate; by default 0.003.", rich_help_panel=_CHOICES),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -138,7 +148,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
     "scale_width", "scale_depth", "like", "preset", "width", "order", "depth", "layer_map", "wavelet", "gain",
-    "details", "seed", "calibrate", "dtype", "architecture",
+    "details", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -181,6 +191,8 @@ def resize_command(
     details: DetailsOption = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
+    train_steps: TrainSteps = None,
+    train_rate: TrainRate = None,
     dtype: Dtype = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", help="Size of one file of weights.", rich_help_panel=_RUNNING)
@@ -195,6 +207,15 @@ def resize_command(
             "--optimizer-state",
             metavar="FILE",
             help="Resize AdamW's moments as well: the optimizer.pt of a Trainer checkpoint.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    train_file: Annotated[
+        str | None,
+        typer.Option(
+            "--train-file",
+            metavar="FILE",
+            help="What ligo and mango are trained on: a text, or a folder of images.",
             rich_help_panel=_RUNNING,
         ),
     ] = None,
@@ -220,7 +241,7 @@ def resize_command(
 
         resize_checkpoint(
             model, out, max_shard_size=max_shard_size, device=device, overwrite=overwrite,
-            optimizer_state=optimizer_state, on_plan=on_plan, on_tensor=on_tensor, **options,
+            optimizer_state=optimizer_state, train_file=train_file, on_plan=on_plan, on_tensor=on_tensor, **options,
         )  # fmt: skip
     if not quiet:
         typer.echo(f"written: {out}")
@@ -251,6 +272,8 @@ def plan_command(
     details: DetailsOption = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
+    train_steps: TrainSteps = None,
+    train_rate: TrainRate = None,
     dtype: Dtype = None,
     architecture: Architecture = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,

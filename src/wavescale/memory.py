@@ -100,6 +100,26 @@ def empty_model(family: str, class_name: str, config: Mapping[str, Any]) -> PreT
     return model
 
 
+def fresh_model(family: str, class_name: str, config: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    """A model that transformers initialises, in float32 on the CPU; torch's own random state stays as it is.
+
+    Raises
+    ------
+    CheckpointError
+        transformers refuses the config.
+    """
+    import torch
+    import transformers
+
+    with quiet_loading(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model: PreTrainedModel = getattr(transformers, class_name)(_config(family, config))
+        except Exception as error:  # as above
+            raise CheckpointError(f"config.json: {class_name} refuses it: {error}") from error
+    return model.float()
+
+
 def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTrainedModel) -> PreTrainedModel:
     """A model of the plan's class and config that holds these tensors.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from math import inf
 from operator import index
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,7 @@ from wavescale.errors import OptionError
 from wavescale.resampling import Boundary, wavelet_filters
 
 Gain = Literal["role", "orthonormal", "variance"]
+Mapping = Literal["operators", "ligo", "mango", "random"]
 Width = Literal["replicate", "signal", "tile", "select", "norm", "merge"]
 
 
@@ -62,9 +64,17 @@ class Choices:
         itself (`generated`), `random` input, what the user has `given`, or nothing (`none`); `auto`
         needs no data and is settled by `wavescale.methods.settled`. A calibrated model has layers
         dropped, and heads, units and directions of the residual stream chosen.
+    mapping
+        Who makes the target's tensors (`wavescale.learned`): `operators`, one for each axis, which all
+        choices above describe; `ligo` and `mango`, trained on the task loss (growing only); `random`,
+        the library's own initialisation. With the others only `seed` matters of what stands above.
+    train_steps
+        Steps that `ligo` and `mango` are trained for, one batch each.
+    train_rate
+        Their highest learning rate.
     """
 
-    preset: Literal["default", "paper", "weight-selection", "hypercloning"] = "default"
+    preset: Literal["default", "paper", "weight-selection", "hypercloning", "ligo", "mango", "random"] = "default"
     width: Literal["auto", "replicate", "signal", "tile", "select", "norm", "merge"] = "auto"
     order: Literal["none", "similarity", "matching"] = "none"
     depth: Literal["auto", "insert", "signal", "stack", "first", "drop"] = "auto"
@@ -77,6 +87,14 @@ class Choices:
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
     calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
+    mapping: Mapping = "operators"
+    train_steps: int = 100
+    train_rate: float = 3e-3
+
+    @property
+    def trains(self) -> bool:
+        """Whether a mapping is trained before the tensors are made."""
+        return self.mapping in ("ligo", "mango")
 
     def width_of(self, n: int, m: int) -> Width:
         """How an axis goes from n to m."""
@@ -107,6 +125,11 @@ PRESETS: dict[str, Choices] = {
                                 heads="flat", details="zero", calibrate="none"),
     # Scaling Smart (Samragh et al. 2024, arXiv 2409.12903); it says nothing about depth.
     "hypercloning": Choices(preset="hypercloning", width="tile", details="zero", calibrate="none"),
+    # Learning to Grow (Wang et al. 2023, arXiv 2303.00980).
+    "ligo": Choices(preset="ligo", depth="stack", details="zero", calibrate="none", mapping="ligo"),
+    # Multi-linear operators (Pan et al. 2023, arXiv 2310.10699).
+    "mango": Choices(preset="mango", depth="stack", details="zero", calibrate="none", mapping="mango"),
+    "random": Choices(preset="random", details="zero", calibrate="none", mapping="random"),
 }
 # fmt: on
 
@@ -145,12 +168,43 @@ def choose(preset: str = "default", **options: Any) -> Choices:
                 "Leave one of the two out."
             )
         given["layer_map"] = _layer_map(given["layer_map"])
+    _check_mapping(PRESETS[preset], given)
     _settle_calibration(given)
     choices = replace(PRESETS[preset], **given)
     if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
         raise OptionError(f"seed {choices.seed!r} is no whole number from 0 to 4,294,967,295.")
     wavelet_filters(choices.wavelet)
     return choices
+
+
+# Options that describe operators, and those that describe training.
+_OPERATORS = ("width", "order", "depth", "layer_map", "wavelet", "gain", "details", "calibrate")
+_TRAINING = ("train_steps", "train_rate")
+
+
+def _check_mapping(preset: Choices, given: dict[str, Any]) -> None:
+    """Refuse options that have no effect on who makes the tensors, and numbers that train nothing."""
+    if preset.mapping != "operators":
+        if given.get("calibrate") == "auto":
+            del given["calibrate"]
+        idle = next((name for name in _OPERATORS if given.get(name, "none") != "none"), None)
+        if idle is not None:
+            raise OptionError(
+                f"{idle} {given[idle]!r} has no effect with {preset.preset!r}, which makes every tensor itself. "
+                "Leave one of the two out."
+            )
+        given.pop("order", None)
+    idle = next((name for name in _TRAINING if name in given), None)
+    if idle is not None and not preset.trains:
+        raise OptionError(
+            f"{idle} {given[idle]!r} has no effect: {preset.preset!r} trains nothing. Leave it out, or take "
+            "ligo or mango."
+        )
+    steps, rate = given.get("train_steps", 0), given.get("train_rate", 1.0)
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise OptionError(f"train_steps (--train-steps) {steps!r} is no number of steps; give for example 100.")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < inf:
+        raise OptionError(f"train_rate (--train-rate) {rate!r} is no learning rate; give for example 3e-3.")
 
 
 # Options that say how to resize; what is not calibrated follows them.
