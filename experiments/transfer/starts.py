@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,15 +73,18 @@ def _made(run: Run, task: Task, source: Path | None) -> tuple[PreTrainedModel, i
     if run.options is None or source is None:
         return fresh_model(run, task, run.target), 0
     options = _options(run)
-    if options.pop("train", False):  # a mapping that is trained, on the run's own data in the run's own order
-        steps = options.get("train_steps", 100)
-        options["train_file"] = [
-            task.collate([task.train[place] for place in range(step * run.batch, (step + 1) * run.batch)])
-            for step in range(steps)
-        ]
+    if "train_steps" in options:
+        options["train_file"] = _batches(run, task, options["train_steps"])
     with FlopCounterMode(display=False) as counter:
         model = wavescale.resize(load_trained(source), **options)
     return model, counter.get_total_flops()
+
+
+def _batches(run: Run, task: Task, steps: int) -> Iterator[dict[str, torch.Tensor]]:
+    """What a mapping is trained on: the run's own data in the run's own order, with plain labels."""
+    for step in range(steps):
+        drawn = [task.train[place] for place in range(step * run.batch, (step + 1) * run.batch)]
+        yield task.collate([{name: value for name, value in one.items() if name != "mixing"} for one in drawn])
 
 
 def _moments(run: Run, source: Path, model: PreTrainedModel) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def write_runs(home: Path, task: str = "gpt", **changes: Any) -> Path:
         "row/scratch": {"source_run": None, "stop": "never"},
         "row/source": {"source_run": None, "stop": 0.5, "target": SMALL},
         "row/wavescale": {"options": {}},
+        "row/ligo": {"options": {"preset": "ligo", "train_steps": 2}},
         "row/distillation": {"distillation": {"alpha": 0.5, "temperature": 2.0}},
     }
     for name, content in files.items():
@@ -104,8 +105,7 @@ def test_every_run_takes_two_steps(scale: str, row: str, method: str, images: Pa
         for sizes in (run.source, run.target)
     )
     if run.options is not None:
-        options = {name: value for name, value in run.options.items() if not name.startswith("train")}
-        plan = wavescale.plan_resize(fresh_model(short, task, source), **{**target, **options})
+        plan = wavescale.plan_resize(fresh_model(short, task, source), **{**target, **run.options})
         assert plan.target.hidden_size == target["hidden_size"]
     model = fresh_model(short, task, target)
     teacher = None if run.distillation is None else fresh_model(short, task, source)
@@ -143,7 +143,14 @@ def test_runs_of_one_seed_come_before_the_next(tmp_path: Path) -> None:
     home = write_runs(tmp_path)
     (home / "cpu" / "row" / "wavescale.json").write_text('{"options": {}, "seeds": [0, 1]}', encoding="utf-8")
     found = [(run.method, run.seed) for run in list_runs("cpu", order=["wavescale"], runs=home)]
-    assert found == [("wavescale", 0), ("scratch", 0), ("source", 0), ("distillation", 0), ("wavescale", 1)]
+    assert found == [
+        ("wavescale", 0),
+        ("scratch", 0),
+        ("source", 0),
+        ("distillation", 0),
+        ("ligo", 0),
+        ("wavescale", 1),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +163,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Bench:
 
 def test_a_row_is_complete_and_has_its_savings(finished: Bench) -> None:
     found = {path.stem: outcomes.read(path) for path in (finished.results / "row").glob("*-seed0.json")}
-    assert set(found) == {f"{method}-seed0" for method in ("scratch", "source", "wavescale", "distillation")}
+    assert set(found) == {f"{method}-seed0" for method in ("scratch", "source", "wavescale", "ligo", "distillation")}
     scratch, mine = found["scratch-seed0"], found["wavescale-seed0"]
     assert [point["step"] for point in scratch["curve"]] == [0, 2, 4, 6, 8, 10, 12]
     source = found["source-seed0"]["curve"]
@@ -164,10 +171,14 @@ def test_a_row_is_complete_and_has_its_savings(finished: Bench) -> None:
     assert source[-1]["step"] == 12 or source[-1]["loss"] <= halfway
     # Growing keeps the function, so the start is as good as its source was.
     assert mine["curve"][0]["loss"] == pytest.approx(source[-1]["loss"], abs=1e-4)
+    assert found["ligo-seed0"]["start_flops"] > scratch["flops_per_step"]  # two steps and the mapping itself
+    assert mine["start_flops"] == 0
     assert mine["source_flops"] == source[-1]["step"] * found["source-seed0"]["flops_per_step"]
     assert found["distillation-seed0"]["flops_per_step"] > scratch["flops_per_step"]
     summary = json.loads((finished.results / "summary.json").read_text(encoding="utf-8"))
-    assert {(entry["row"], entry["method"]) for entry in summary} == {("row", "wavescale"), ("row", "distillation")}
+    assert {(entry["row"], entry["method"]) for entry in summary} == {
+        ("row", name) for name in ("wavescale", "ligo", "distillation")
+    }
 
 
 def test_probes_choose_the_rate_that_is_gone_on_with(finished: Bench) -> None:
