@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types unit install clean
+.PHONY: demo test lint types unit reproduce install clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/wavescale demo
@@ -21,6 +21,11 @@ types:
 
 unit:
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale]
+reproduce: $(VENV)/test.done
+	$(BIN)/python experiments/reproduce.py $(TRAIN_FILES:%=--train-file %) $(DATA_DIR:%=--data-dir %) \
+		$(ROW:%=--row %) $(METHOD:%=--method %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -88,7 +88,8 @@ def test_every_option_of_resize_is_explained(capfd: pytest.CaptureFixture[str]) 
     for option in (
         "--hidden-size", "--layers", "--heads", "--kv-heads", "--intermediate-size", "--like", "--scale-width",
         "--scale-depth", "--preset", "--width", "--depth", "--layer-map", "--wavelet", "--gain", "--seed", "--dtype",
-        "--max-shard-size", "--device", "--overwrite", "--optimizer-state", "--architecture", "--quiet", "--verbose",
+        "--max-shard-size", "--device", "--overwrite", "--optimizer-state", "--architecture", "--train-file",
+        "--train-steps", "--train-rate", "--quiet", "--verbose",
     ):  # fmt: skip
         line = next(line for line in out.splitlines() if f"{option} " in line)
         assert len(line.split("  ")[-1]) > 5, line

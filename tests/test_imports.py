@@ -22,7 +22,7 @@ ORDER = (
     ("plan",),
     ("planning", "checkpoint", "execute", "memory", "card", "progress", "moments"),
     ("optimizer",),
-    ("pairing", "calibration"),
+    ("pairing", "calibration", "learned"),
     ("analysis", "similarity", "ordering", "merging", "picking", "arranging"),
     ("findings",),
     ("resizing", "spectrum", "verification", "recipe"),

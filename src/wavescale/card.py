@@ -52,12 +52,14 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         if plan.keeps_function
         else "It does not compute what its source computes."
     )
+    choices = plan.choices
+    training = f"by a mapping trained for {choices.train_steps:,} steps" if choices.trains else "without training"
     lines = [
         *front,
         "",
         f"# {plan.architecture}, resized from {source}",
         "",
-        f"Made by wavescale from `{source}` without training. {state}",
+        f"Made by wavescale from `{source}` {training}. {state}",
         "",
         "| size | source | this model | why |",
         "|---|---|---|---|",

@@ -54,8 +54,11 @@ ScaleDepth = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
+        "--method",
         "--preset",
-        help="default, paper (BoT as published), weight-selection or hypercloning.",
+        metavar="NAME",
+        help="default, paper (BoT as published), weight-selection, hypercloning, bert2bert-fpi, bert2bert-aki, stack, "
+        "interleave, llama-pro, front-dct, front-dct-corrected, ligo, mango or random.",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -64,7 +67,7 @@ Width = Annotated[
     typer.Option(
         "--width",
         help="replicate (copies), tile (copies of whole axes), signal (wavelet), select (evenly spaced), "
-        "norm (largest weights) or merge (similar ones together).",
+        "norm (largest weights), merge (similar ones together), fpi, aki (bert2BERT) or dct (cosines).",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -80,7 +83,8 @@ Depth = Annotated[
     str | None,
     typer.Option(
         "--depth",
-        help="insert, stack, signal (wavelet), first (the first layers) or drop (evenly spaced).",
+        help="insert, stack, interleave, repeat, signal (wavelet), dct (cosines), first (the first layers) or drop "
+        "(evenly spaced).",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -115,6 +119,16 @@ Calibrate = Annotated[
         rich_help_panel=_CHOICES,
     ),
 ]
+TrainSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--train-steps", help="Steps that ligo and mango are trained for; by default 100.", rich_help_panel=_CHOICES
+    ),
+]
+TrainRate = Annotated[
+    float | None,
+    typer.Option("--train-rate", help="Their highest learning rate; by default 0.003.", rich_help_panel=_CHOICES),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -138,7 +152,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
     "scale_width", "scale_depth", "like", "preset", "width", "order", "depth", "layer_map", "wavelet", "gain",
-    "details", "seed", "calibrate", "dtype", "architecture",
+    "details", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -181,6 +195,8 @@ def resize_command(
     details: DetailsOption = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
+    train_steps: TrainSteps = None,
+    train_rate: TrainRate = None,
     dtype: Dtype = None,
     max_shard_size: Annotated[
         str, typer.Option("--max-shard-size", help="Size of one file of weights.", rich_help_panel=_RUNNING)
@@ -195,6 +211,15 @@ def resize_command(
             "--optimizer-state",
             metavar="FILE",
             help="Resize AdamW's moments as well: the optimizer.pt of a Trainer checkpoint.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = None,
+    train_file: Annotated[
+        str | None,
+        typer.Option(
+            "--train-file",
+            metavar="FILE",
+            help="What ligo and mango are trained on: a text, or a folder of images.",
             rich_help_panel=_RUNNING,
         ),
     ] = None,
@@ -220,7 +245,7 @@ def resize_command(
 
         resize_checkpoint(
             model, out, max_shard_size=max_shard_size, device=device, overwrite=overwrite,
-            optimizer_state=optimizer_state, on_plan=on_plan, on_tensor=on_tensor, **options,
+            optimizer_state=optimizer_state, train_file=train_file, on_plan=on_plan, on_tensor=on_tensor, **options,
         )  # fmt: skip
     if not quiet:
         typer.echo(f"written: {out}")
@@ -251,6 +276,8 @@ def plan_command(
     details: DetailsOption = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
+    train_steps: TrainSteps = None,
+    train_rate: TrainRate = None,
     dtype: Dtype = None,
     architecture: Architecture = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,

@@ -15,7 +15,8 @@ from wavescale.calibration import calibration_batches, fit_model
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import check_finite, execute
 from wavescale.inputs import load_tokenizer
-from wavescale.memory import build_model, model_tensors
+from wavescale.learned import Ligo, Mango, train, training_batches
+from wavescale.memory import build_model, fresh_model, model_tensors
 from wavescale.plan import Plan
 from wavescale.planning import method_of
 
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from wavescale.learned.batches import TrainFile
+
     Calibrate: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, torch.Tensor]]
 
 
 def find(
-    plan: Plan, subject: Subject, given: Artifacts, calibrate: Calibrate | None = None, device: str = "cpu"
+    plan: Plan,
+    subject: Subject,
+    given: Artifacts,
+    calibrate: Calibrate | None = None,
+    device: str = "cpu",
+    train_file: TrainFile | None = None,
 ) -> Artifacts:
     """The artifacts that a plan reads.
 
@@ -43,17 +51,86 @@ def find(
         What the user gave to calibrate on: a file, a folder of images, or batches.
     device
         Where to compute.
+    train_file
+        What the user gave to train a mapping on: a file, a folder of images, or batches with labels.
 
     Raises
     ------
     OptionError, CheckpointError
-        What calibration should run on cannot be read or does not suit the model.
+        What calibration should run on, or training, cannot be read or does not suit the model.
     """
+    check_training(plan, train_file)
     given = arrange(plan, subject, given)
     wanted = plan.asks_for - given.named().keys()
     if not any(finished(name) for name in wanted):
         return given
-    return given.merged(Artifacts(tensors=_fitted(plan, subject, calibrate, device)))
+    match plan.choices.mapping:
+        case "random":
+            made = _initialised(plan)
+        case "ligo" | "mango":
+            made = _learned(plan, subject, train_file, device)
+        case _:
+            return given.merged(Artifacts(tensors=_fitted(plan, subject, calibrate, device)))
+    return Artifacts(tensors=made).merged(given)
+
+
+def check_training(plan: Plan, train_file: TrainFile | None) -> None:
+    """Whether there is something to train on where a mapping is trained, and nowhere else.
+
+    Raises
+    ------
+    OptionError
+        It is missing, or has no effect.
+    """
+    choices = plan.choices
+    if choices.trains and choices.train_steps > 0 and train_file is None:
+        raise OptionError(
+            f"{choices.mapping} is trained on the task loss, and train_file (--train-file) is missing. Give a text, or "
+            "from Python batches with labels."
+        )
+    if train_file is not None and not choices.trains:
+        raise OptionError(
+            f"train_file (--train-file) has no effect: {choices.preset!r} trains nothing. Leave it out, or use ligo or "
+            "mango (--calibrate takes what a smaller model is fitted on)."
+        )
+
+
+def _initialised(plan: Plan) -> dict[str, torch.Tensor]:
+    """The target's tensors as transformers draws them."""
+    drawn = model_tensors(fresh_model(plan.family, plan.architecture, plan.config, plan.choices.seed))
+    return {tensor.name: drawn[tensor.name] for tensor in plan.tensors}
+
+
+def mapping_of(plan: Plan, subject: Subject, device: str = "cpu") -> Ligo | Mango:
+    """The mapping that a plan trains, at its start.
+
+    Raises
+    ------
+    CheckpointError
+        A source tensor holds NaN or infinity.
+    """
+    copies = {copy for copy, _ in plan.ties}
+    stored = {place: found for place, found in subject.stored.items() if found.name not in copies}
+    for found in stored.values():
+        check_finite(found.name, subject.read(found.name))
+    kind = Ligo if plan.choices.mapping == "ligo" else Mango
+    names = {tensor.name for tensor in plan.tensors}
+    return kind(method_of(plan, subject.spec, stored).resizing, subject.read, names, plan.choices.seed, device)
+
+
+def _learned(plan: Plan, subject: Subject, train_file: TrainFile | None, device: str) -> dict[str, torch.Tensor]:
+    """The target's tensors from a mapping that is trained first."""
+    import torch
+
+    choices, mapping = plan.choices, mapping_of(plan, subject, device)
+    if train_file is not None and choices.train_steps > 0:
+        batches = training_batches(train_file, subject.spec, subject.folder, choices.train_steps, choices.seed)
+        with torch.no_grad():
+            target = build_model(plan, mapping.tensors(), like=subject.load())
+        train(mapping, target.to(device).eval(), batches, choices.train_steps, choices.train_rate)
+    with torch.no_grad():
+        made = mapping.tensors()
+    return {name: value.contiguous() for name, value in made.items()}
 
 
 def _fitted(plan: Plan, subject: Subject, calibrate: Calibrate | None, device: str) -> dict[str, torch.Tensor]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavescale.errors import CheckpointError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def random_inputs(spec: ModelSpec, sequences: int, length: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -110,3 +112,44 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read as text: {error}.") from error
+
+
+def read_images(folder: Path, source: Path | None, most: int, option: str) -> torch.Tensor:
+    """Images of a folder, spread evenly over it, through the source's own processor: (images, channels, height, width).
+
+    Parameters
+    ----------
+    folder
+        Holds images, itself or in folders of its own.
+    source
+        Where the source lies, with its processor.
+    most
+        Images.
+    option
+        What the user called the folder.
+
+    Raises
+    ------
+    CheckpointError
+        The folder has no images.
+    OptionError
+        The source has no processor.
+    """
+    from PIL import Image
+    from transformers import AutoImageProcessor
+
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+    if not files:
+        raise CheckpointError(
+            f"{option} {folder}: no images in it; expected a folder with files {', '.join(_IMAGE_SUFFIXES)}."
+        )
+    if source is None or not (source / "preprocessor_config.json").is_file():
+        raise OptionError(
+            f"{option} {folder}: the source has no preprocessor_config.json to read images with. "
+            "Put it beside the weights, or give batches from Python."
+        )
+    processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
+    files = files[:: max(1, len(files) // most)][:most]
+    images = [Image.open(path).convert("RGB") for path in files]
+    pixels: torch.Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
+    return pixels

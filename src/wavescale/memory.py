@@ -100,6 +100,26 @@ def empty_model(family: str, class_name: str, config: Mapping[str, Any]) -> PreT
     return model
 
 
+def fresh_model(family: str, class_name: str, config: Mapping[str, Any], seed: int) -> PreTrainedModel:
+    """A model that transformers initialises, in float32 on the CPU; torch's own random state stays as it is.
+
+    Raises
+    ------
+    CheckpointError
+        transformers refuses the config.
+    """
+    import torch
+    import transformers
+
+    with quiet_loading(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model: PreTrainedModel = getattr(transformers, class_name)(_config(family, config))
+        except Exception as error:  # as above
+            raise CheckpointError(f"config.json: {class_name} refuses it: {error}") from error
+    return model.float()
+
+
 def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTrainedModel) -> PreTrainedModel:
     """A model of the plan's class and config that holds these tensors.
 
@@ -112,9 +132,11 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     config._attn_implementation = like.config._attn_implementation
     dtypes = {tensor.dtype for tensor in tensors.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else like.dtype
+    # Encoders without a head take their pooler as an argument, which no config holds.
+    extra = {"add_pooling_layer": False} if getattr(like, "pooler", like) is None else {}
     with quiet_loading():
         model, info = type(like).from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True
+            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **extra
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:

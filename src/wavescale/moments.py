@@ -100,8 +100,8 @@ def carried(expression: Expression, power: Power) -> Expression | None:
     match expression:
         case Read(name) if finished(name):
             raise OptionError(
-                f"{name}: this tensor comes finished from calibration or an analysis, so its moments cannot be known. "
-                "Leave the optimizer state out, or --calibrate none."
+                f"{name}: this tensor comes finished from calibration, a mapping or an analysis, so its moments "
+                "cannot be known. Leave the optimizer state out, or resize with operators and --calibrate none."
             )
         case Read():
             return expression

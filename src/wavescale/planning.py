@@ -12,7 +12,17 @@ from wavescale.axes import parse_axes
 from wavescale.errors import OptionError
 from wavescale.expressions import Concatenate, Expression, Part, Read
 from wavescale.matching import match_tensors
-from wavescale.methods import Choices, Method, Piece, Resizing, Separable, refits, settled
+from wavescale.methods import (
+    Choices,
+    Method,
+    Piece,
+    Resizing,
+    Separable,
+    check_growth,
+    mapping_remarks,
+    refits,
+    settled,
+)
 from wavescale.plan import Plan, TensorPlan
 from wavescale.sizes import SizeRequest, resolve_sizes
 from wavescale.spec import ModelSpec, Stored, read_spec
@@ -51,12 +61,15 @@ def make_plan(
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
     choices = settled(choices, spec, sizes)
+    check_growth(choices, spec.sizes, sizes)
     # The layers that lend their per-layer config fields are known once the method is.
     draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, _check_orders(spec, artifacts))
     method = Separable(draft)
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
     tensors = _replace(tuple(_tensors(draft, method, dtype)), artifacts)
+    mapped = choices.mapping != "operators"
+    said = mapping_remarks(draft) if mapped else method.remarks
     return Plan(
         family=spec.family.name,
         architecture=spec.class_name,
@@ -68,8 +81,8 @@ def make_plan(
         config=target.config,
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
-        keeps_function=method.keeps_function,
-        remarks=(*remarks, *method.remarks, *_calibration_remarks(choices, tensors)),
+        keeps_function=not mapped and method.keeps_function,
+        remarks=(*remarks, *said, *_calibration_remarks(choices, tensors)),
     )
 
 
@@ -109,8 +122,8 @@ def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[
     firsts: dict[str, Stored] = {}
     for stored in resizing.stored.values():
         firsts.setdefault(stored.row.name, stored)
-    calibrated = resizing.choices.calibrate != "none"
-    fitted = {first.row: calibrated and refits(first.row, resizing) for first in firsts.values()}
+    calibrated, mapped = resizing.choices.calibrate != "none", resizing.choices.mapping != "operators"
+    fitted = {first.row: mapped or (calibrated and refits(first.row, resizing)) for first in firsts.values()}
     for first in firsts.values():
         for layer in range(layers) if first.row.in_layer else (None,):
             shape = parse_axes(first.row.axes).shape(resizing.target.axis_sizes)

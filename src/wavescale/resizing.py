@@ -18,7 +18,7 @@ from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.errors import OptionError, OutputError
 from wavescale.execute import execute
-from wavescale.findings import find
+from wavescale.findings import check_training, find
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
 from wavescale.optimizer import read_state, state_bytes, write_run, write_state
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from wavescale.findings import Calibrate
+    from wavescale.learned.batches import TrainFile
 
     Model: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PreTrainedModel
 
@@ -58,6 +59,8 @@ def plan_resize(
     details: str | None = None,
     seed: int | None = None,
     calibrate: Calibrate | None = None,
+    train_steps: int | None = None,
+    train_rate: float | None = None,
     dtype: str | None = None,
     architecture: str | None = None,
     artifacts: Artifacts = NOTHING,
@@ -78,7 +81,8 @@ def plan_resize(
         A config to take the five sizes from.
     preset
         `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
-        2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing).
+        2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing); `ligo` (arXiv 2303.00980) or
+        `mango` (arXiv 2310.10699), mappings that are trained (growing); or `random`.
     width, depth, wavelet, gain
         Choices instead of the preset's: `replicate`, `tile`, `signal`, `select`, `norm` or `merge`;
         `insert`, `stack`, `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role`,
@@ -97,6 +101,8 @@ def plan_resize(
         What a smaller model is fitted on: a text file (a folder of images for an image model), batches
         (keyword arguments of the forward pass), `generated` (text that the model writes itself), `random`
         (tokens or pixels), or `none`. By default what only becomes smaller is calibrated without data.
+    train_steps, train_rate
+        How many steps `ligo` and `mango` are trained for, each on one batch, and the highest learning rate.
     dtype
         Of the output: `float64`, `float32`, `bfloat16` or `float16`; by default as stored.
     architecture
@@ -123,7 +129,7 @@ def plan_resize(
     """
     choices = choose(
         preset, width=width, order=order, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain,
-        details=details, seed=seed, calibrate=_calibration(calibrate),
+        details=details, seed=seed, calibrate=_calibration(calibrate), train_steps=train_steps, train_rate=train_rate,
     )  # fmt: skip
     request = SizeRequest(
         hidden_size,
@@ -196,6 +202,7 @@ def resize_checkpoint(
     artifacts: Artifacts = NOTHING,
     optimizer_state: str | os.PathLike[str] | None = None,
     calibrate: Calibrate | None = None,
+    train_file: TrainFile | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_tensor: Callable[[TensorPlan], None] | None = None,
     **options: Any,
@@ -224,6 +231,9 @@ def resize_checkpoint(
         `trainer.train(resume_from_checkpoint=out)` goes on. It switches off calibration by default.
     calibrate
         As in `plan_resize`.
+    train_file
+        What `ligo` and `mango` are trained on: a text file, for a masked image model a folder of images, or
+        batches (keyword arguments of the forward pass, with labels), which are taken in their order.
     on_plan, on_tensor
         Called with the plan before the first tensor, and with each tensor's plan when it is written.
     options
@@ -249,6 +259,7 @@ def resize_checkpoint(
     if optimizer_state is not None and calibrate is None:
         calibrate = "none"  # what is fitted anew has no moments
     plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, calibrate=calibrate, **options)
+    check_training(plan, train_file)
     check_companions(checkpoint.path, plan)
     _check_device(device)
     from wavescale.memory import empty_model, target_config
@@ -269,8 +280,9 @@ def resize_checkpoint(
         "architecture": architecture,
         "optimizer_state": None if beside is None else beside.name,
         "calibrate": calibrate,
+        "train_file": train_file,
     }
-    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device)
+    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device, train_file)
     with writer:
         for tensor, value in execute(plan, checkpoint.read, device, found):
             writer.write_tensor(tensor.name, value)
@@ -299,7 +311,7 @@ def _card(
         for key, value in given.items()
         if isinstance(value, str | os.PathLike | int | float | Fraction | tuple | list)
         and value != _DEFAULTS.get(key)
-        and not (key == "calibrate" and isinstance(value, tuple | list))
+        and not (key in ("calibrate", "train_file") and isinstance(value, tuple | list))
     ]
     command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
     if artifacts.named():
@@ -314,7 +326,7 @@ def _shown(option: str, value: object) -> str:
     if option == "layer_map" and not isinstance(value, str) and isinstance(value, Sequence):
         return ",".join(map(str, value))
     path = Path(str(value)).expanduser()
-    if option not in ("like", "calibrate") or not path.exists():
+    if option not in ("like", "calibrate", "train_file") or not path.exists():
         return str(value)
     return (path.parent if option == "like" and path.is_file() else path).resolve().name
 
@@ -352,6 +364,7 @@ def resize(
     device: str | None = None,
     artifacts: Artifacts = NOTHING,
     calibrate: Calibrate | None = None,
+    train_file: TrainFile | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """Resize a model in memory.
@@ -366,6 +379,8 @@ def resize(
         What `wavescale.analyse` found.
     calibrate
         As in `plan_resize`; a text file needs a model that was loaded from a folder with its tokenizer.
+    train_file
+        As in `resize_checkpoint`, with the same need.
     options
         Sizes and choices, as in `plan_resize`.
 
@@ -391,6 +406,6 @@ def resize(
     plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     tensors = model_tensors(model)
     where = str(model.device) if device is None else device
-    found = find(plan, Subject.in_memory(model), artifacts, calibrate, where)
+    found = find(plan, Subject.in_memory(model), artifacts, calibrate, where, train_file)
     made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, found)}
     return build_model(plan, made, like=model)

@@ -139,7 +139,7 @@ class Verification:
         first = self.first_departure
         if first is None:
             return (
-                "outputs not compared: the residual stream was put in an order, or in directions, not stored" + rounding
+                "outputs not compared: the residual stream was ordered, turned or mapped in a way not stored" + rounding
             )
         changed = "; the plan keeps it, so source or target have changed since" if self.promised else ""
         return (
@@ -349,10 +349,12 @@ class _Expected:
 
 
 def _rearranged(plan: Plan) -> frozenset[str]:
-    """The axes whose units lie in an order, in cells or in directions that were found and are not stored."""
+    """The axes whose units lie in an order, in cells, in directions or in a mapping that are not stored."""
     found = {place[1][0] for name in plan.asks_for if (place := named_place(name)) is not None}
     if plan.choices.calibrate != "none":
         found |= {axis for axis, n in plan.source.axes.items() if plan.target.axes[axis] != n}
+    if plan.choices.mapping != "operators":
+        found |= plan.source.axes.keys()
     return frozenset(found)
 
 

@@ -42,7 +42,7 @@ def describe(expression: Expression, star: str | None = None) -> str:
     """An expression in words; `star` stands in for the layer's number in source names."""
     match expression:
         case Read(name) if finished(name):
-            return "finished by an analysis"
+            return "comes finished (see the notes)"
         case Read(name):
             return (split_layer(name)[0] if star else name).rsplit(".", 2)[-2] + ("" if star else f" ({name})")
         case Part(of, _, start, length):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, ViTImageProcessor
+from transformers import ViTImageProcessor
 
 import wavescale
 from tiny import Case, make
@@ -21,28 +20,10 @@ from wavescale.calibration.samples import (
 from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.memory import model_spec
+from words import text, words_tokenizer
 
 GPT2, BERT, MASKED = Case("gpt2", "GPT2LMHeadModel"), Case("bert", "BertModel"), Case("bert", "BertForMaskedLM")
 VIT = Case("vit", "ViTForImageClassification")
-
-
-def words_tokenizer() -> PreTrainedTokenizerFast:
-    """26 words, one for each letter."""
-    vocabulary = {name: number for number, name in enumerate(["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"])}
-    vocabulary |= {letter: len(vocabulary) + number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
-    found = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    found.pre_tokenizer = pre_tokenizers.Whitespace()
-    found.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=found, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        unk_token="[UNK]",
-    )  # fmt: skip
-
-
-def text(path: Path, lines: int, words: int) -> Path:
-    letters = np.random.default_rng(0).choice(list("abcdefghijklmnopqrstuvwxyz"), (lines, words))
-    path.write_text("\n".join(" ".join(row) for row in letters))
-    return path
 
 
 def test_a_decoder_reads_windows_from_all_over_a_text(tmp_path: Path) -> None:

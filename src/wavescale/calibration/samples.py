@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
-from wavescale.inputs import is_image_model, positions, random_inputs, read_text, token_inputs, with_mask
+from wavescale.inputs import is_image_model, positions, random_inputs, read_images, read_text, token_inputs, with_mask
 from wavescale.memory import quiet_loading
 from wavescale.operators import spread_evenly
 from wavescale.spec import ModelSpec, predicts_masked
@@ -27,7 +27,6 @@ _FILLED_LENGTH = 64
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
 _FEWEST_TOKENS = 256
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 Batches = Sequence[Mapping[str, "torch.Tensor"]]
 
@@ -164,21 +163,6 @@ def _masked(ids: torch.Tensor, mask: torch.Tensor, tokenizer: Any, generator: to
 def _images(folder: Path, spec: ModelSpec, source: Path | None) -> list[dict[str, torch.Tensor]]:
     """Images of a folder, spread evenly over it, through the source's own processor."""
     import torch
-    from PIL import Image
-    from transformers import AutoImageProcessor
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
-    if not files:
-        raise CheckpointError(
-            f"{folder}: no images to calibrate on; expected a folder with files {', '.join(_IMAGE_SUFFIXES)}."
-        )
-    if source is None or not (source / "preprocessor_config.json").is_file():
-        raise OptionError(
-            f"calibrate (--calibrate) {folder}: the source has no preprocessor_config.json to read images with. "
-            "Put it beside the weights, give batches from Python, or use random."
-        )
-    processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
-    files = files[:: max(1, len(files) // _IMAGES)][:_IMAGES]
-    images = [Image.open(path).convert("RGB") for path in files]
-    pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+    pixels = read_images(folder, source, _IMAGES, "calibrate (--calibrate)")
     return _split(with_mask(spec, {"pixel_values": pixels}, torch.Generator().manual_seed(0)))

@@ -6,6 +6,7 @@ from wavescale.methods.arrangement import LAYER_AXES, Arrangement, averages_laye
 from wavescale.methods.calibrated import refits, settled
 from wavescale.methods.choices import PRESETS, Choices, Gain, choose
 from wavescale.methods.depth import copied_layer
+from wavescale.methods.mapped import check_growth, mapping_remarks
 from wavescale.methods.method import Method, Piece, Resizing
 from wavescale.methods.separable import Separable
 
@@ -20,8 +21,10 @@ __all__ = [
     "Resizing",
     "Separable",
     "averages_layers",
+    "check_growth",
     "choose",
     "copied_layer",
+    "mapping_remarks",
     "refits",
     "settled",
 ]

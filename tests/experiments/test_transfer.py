@@ -1,0 +1,474 @@
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from flops import forward_flops
+from flops import main as cost
+from reproduce import main as reproduce
+from sklearn.datasets import load_digits
+from torch.utils.flop_counter import FlopCounterMode
+from train import Bench, final_model, finish
+from transfer import outcomes
+from transfer.images import Mixing, read_images
+from transfer.measures import MEASURES, span_f1
+from transfer.order import Ordered
+from transfer.runs import HERE, RUNS, Run, list_methods, list_rows, list_runs, load_run
+from transfer.starts import Start
+from transfer.tasks import Data, for_task, fresh_model, load_task
+from transfer.text import IGNORED
+from transfer.training import train
+from transformers import EvalPrediction
+
+import wavescale
+
+# Trainer and torch warn of what no test can change.
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+
+TEXT = HERE / "LOG.md"
+SCALES = sorted(path.name for path in RUNS.iterdir() if path.is_dir())
+EVERY = [(scale, row, method) for scale in SCALES for row in list_rows(scale) for method in list_methods(scale, row)]
+
+
+SENTENCES = "".join(f"{k}\t{3 - k % 7}\t{'good' if k % 7 < 3 else 'bad'} film {k}\n" for k in range(70))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's digits as IDX files of 28 × 28 pixels; and rated sentences."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits = load_digits()
+    pixels = np.pad(np.kron(digits.images, np.ones((3, 3))) * 15, ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
+    for part, chosen in (("train", slice(0, 1500)), ("t10k", slice(1500, None))):
+        found, labels = pixels[chosen], digits.target[chosen].astype(np.uint8)
+        header = b"".join(number.to_bytes(4, "big") for number in (0x803, *found.shape))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + found.tobytes()))
+        header = b"".join(number.to_bytes(4, "big") for number in (0x801, len(labels)))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
+    (folder / "sentiment").mkdir()
+    (folder / "sentiment" / "movieReviewSnippets_GroundTruth.txt").write_text(SENTENCES, encoding="utf-8")
+    return folder
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+
+
+def write_runs(home: Path, task: str = "gpt", **changes: Any) -> Path:
+    """A table of one row, small enough for a test, of a task as it ships."""
+    row = json.loads((RUNS / "cpu" / f"{task}-s2l" / "row.json").read_text(encoding="utf-8"))
+    data = {**row["data"], "measured": 8, "length": 16, "tokenizer": 300}
+    small = {"data": data, "source": SMALL, "target": TINY, "steps": 12, "batch": 4, "marks": 6, "probe": 0.34,
+             "rates": [0.001, 0.01], "warmups": [0.1]}  # fmt: skip
+    files = {
+        "defaults": {},
+        "row/row": {**row, **small, "source_run": ["row", "source"], **changes},
+        "row/scratch": {"source_run": None, "stop": "never"},
+        "row/source": {"source_run": None, "stop": 0.5, "target": SMALL},
+        "row/wavescale": {"options": {}},
+        "row/ligo": {"options": {"preset": "ligo", "train_steps": 2}},
+        "row/distillation": {"distillation": {"alpha": 0.5, "temperature": 2.0}},
+    }
+    for name, content in files.items():
+        path = home / "cpu" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return home
+
+
+def bench_at(home: Path, images: Path | None = None, **changes: Any) -> Bench:
+    task = changes.pop("task", "gpt")
+    return Bench(images, (TEXT,), home / "work", home / "results", write_runs(home / "runs", task, **changes))
+
+
+@pytest.mark.parametrize(("scale", "row", "method"), EVERY)
+def test_every_run_takes_two_steps(scale: str, row: str, method: str, images: Path, tmp_path: Path) -> None:
+    run = load_run(scale, row, method)
+    assert set(run.source) == set(run.target)
+    data = {**run.data, "measured": 2, "length": 16, "tokenizer": 300, "folder": "."}
+    config = {**run.config, "patch_size": 7} if run.task == "images" else run.config
+    short = replace(run, steps=2, batch=2, marks=1, rates=(), rate=1e-3, workers=0, data=data, config=config)
+    task = load_task(short, Data(images, (TEXT,), tmp_path))
+    # A model of the paper's scale is no matter of two steps on a processor.
+    by = {"num_hidden_layers": 6, "num_attention_heads": 1} if scale == "paper" else {}
+    source, target = (
+        {name: size // by.get(name, 8 if by else 1) for name, size in sizes.items()}
+        for sizes in (run.source, run.target)
+    )
+    if run.options is not None:
+        plan = wavescale.plan_resize(fresh_model(short, task, source), **{**target, **run.options})
+        assert plan.target.hidden_size == target["hidden_size"]
+    model = fresh_model(short, task, target)
+    teacher = None if run.distillation is None else fresh_model(short, task, source)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    curve = train(short, task, Start(model, 0), teacher, None, tmp_path / "run").curve
+    assert [point["step"] for point in curve] == [0, 2]
+    assert all(np.isfinite(point[run.quality]) for point in curve)
+    assert any(not torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+def test_rows_are_mirrored() -> None:
+    for task in ("gpt", "bert", "deit"):
+        up, down = (load_run("cpu", f"{task}-{way}", "wavescale") for way in ("s2l", "l2s"))
+        assert (up.source, up.target) == (down.target, down.source)
+        assert up.source_run == (f"{task}-s2l", "source")
+        assert down.source_run == (f"{task}-s2l", "scratch")
+
+
+def test_nothing_but_its_own_line_tells_methods_apart() -> None:
+    for row in list_rows("cpu"):
+        runs = [load_run("cpu", row, method) for method in list_methods("cpu", row) if method != "source"]
+        shared = [replace(run, method="", options=None, distillation=None, source_run=None, seeds=(), stop="target",
+                          optimizer_state=False) for run in runs]  # fmt: skip
+        assert all(run == shared[0] for run in shared)
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    home = write_runs(tmp_path)
+    (home / "cpu" / "row" / "wavescale.json").write_text('{"option": {}}', encoding="utf-8")
+    with pytest.raises(TypeError, match="option"):
+        load_run("cpu", "row", "wavescale", runs=home)
+
+
+def test_runs_of_one_seed_come_before_the_next(tmp_path: Path) -> None:
+    home = write_runs(tmp_path)
+    (home / "cpu" / "row" / "wavescale.json").write_text('{"options": {}, "seeds": [0, 1]}', encoding="utf-8")
+    found = [(run.method, run.seed) for run in list_runs("cpu", order=["wavescale"], runs=home)]
+    assert found == [
+        ("wavescale", 0),
+        ("scratch", 0),
+        ("source", 0),
+        ("distillation", 0),
+        ("ligo", 0),
+        ("wavescale", 1),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Bench:
+    """A row that is complete."""
+    bench = bench_at(tmp_path_factory.mktemp("finished"), images)
+    reproduce(train_file=list(bench.files), work=bench.work, results=bench.results, runs=bench.runs)
+    return bench
+
+
+def test_a_row_is_complete_and_has_its_savings(finished: Bench) -> None:
+    found = {path.stem: outcomes.read(path) for path in (finished.results / "row").glob("*-seed0.json")}
+    assert set(found) == {f"{method}-seed0" for method in ("scratch", "source", "wavescale", "ligo", "distillation")}
+    scratch, mine = found["scratch-seed0"], found["wavescale-seed0"]
+    assert [point["step"] for point in scratch["curve"]] == [0, 2, 4, 6, 8, 10, 12]
+    source = found["source-seed0"]["curve"]
+    halfway = outcomes.quality_at(scratch["curve"], "loss", 6)
+    assert source[-1]["step"] == 12 or source[-1]["loss"] <= halfway
+    # Growing keeps the function, so the start is as good as its source was.
+    assert mine["curve"][0]["loss"] == pytest.approx(source[-1]["loss"], abs=1e-4)
+    assert found["ligo-seed0"]["start_flops"] > scratch["flops_per_step"]  # two steps and the mapping itself
+    assert mine["start_flops"] == 0
+    assert mine["source_flops"] == source[-1]["step"] * found["source-seed0"]["flops_per_step"]
+    assert found["distillation-seed0"]["flops_per_step"] > scratch["flops_per_step"]
+    summary = json.loads((finished.results / "summary.json").read_text(encoding="utf-8"))
+    assert {(entry["row"], entry["method"]) for entry in summary} == {
+        ("row", name) for name in ("wavescale", "ligo", "distillation")
+    }
+
+
+def test_probes_choose_the_rate_that_is_gone_on_with(finished: Bench) -> None:
+    probes = outcomes.read(finished.results / "row" / "wavescale-probes.json")
+    assert [probe["rate"] for probe in probes["probes"]] == [0.001, 0.01]
+    run = outcomes.read(finished.results / "row" / "wavescale-seed0.json")
+    chosen = probes["chosen"]
+    assert run["run"]["rate"] == chosen["rate"]
+    measured = {point["step"]: point["loss"] for point in run["curve"]}
+    assert measured[chosen["step"]] == chosen["loss"]  # the probe is the run's beginning
+
+
+def test_a_second_time_nothing_is_done(finished: Bench) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.results.rglob("*-*.json")}
+    reproduce(
+        train_file=list(finished.files), work=Path("no such folder"), results=finished.results, runs=finished.runs
+    )
+    assert {path: path.stat().st_mtime_ns for path in finished.results.rglob("*-*.json")} == before
+    assert not Path("no such folder").exists()
+
+
+def test_a_model_that_is_gone_is_trained_again(finished: Bench, tmp_path: Path) -> None:
+    moved = replace(finished, work=tmp_path)
+    again = final_model(moved.run("cpu", "row", "source"), moved)
+    first = final_model(finished.run("cpu", "row", "source"), finished)
+    states = [torch.load(home / "optimizer.pt", weights_only=True)["state"][0]["exp_avg"] for home in (first, again)]
+    assert torch.allclose(*states)
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("task", ["gpt", "bert", "deit"])
+def test_a_killed_run_resumes_to_the_same_curve(
+    task: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"rates": [], "rate": 0.01, "warmup": 0.1, "task": task}
+    whole = finish(
+        bench_at(tmp_path / "a", images, **changes).run("cpu", "row", "scratch"),
+        bench_at(tmp_path / "a", images, **changes),
+    )
+    bench = bench_at(tmp_path / "b", images, **changes)
+    drawn, get = [0], Ordered.__getitem__
+
+    def fail_at_last(self: Ordered, place: int) -> dict[str, Any]:
+        drawn[0] += 1
+        if drawn[0] == 44:  # of 48: behind the checkpoint of step 8
+            raise KilledError
+        return get(self, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ordered, "__getitem__", fail_at_last)
+        with pytest.raises(KilledError):
+            finish(bench.run("cpu", "row", "scratch"), bench)
+    assert not list(bench.results.rglob("*.json"))
+    drawn[0] = 0
+    resumed = finish(bench.run("cpu", "row", "scratch"), bench)
+    quality = "accuracy" if task == "deit" else "loss"
+    assert [point["step"] for point in resumed["curve"]] == [point["step"] for point in whole["curve"]]
+    assert [point[quality] for point in resumed["curve"]] == [point[quality] for point in whole["curve"]]
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"rates": [], "rate": 0.01, "warmup": 0.1}
+    alone = bench_at(tmp_path / "alone", **changes)
+    whole = finish(alone.run("cpu", "row", "wavescale"), alone)
+    pair = bench_at(tmp_path / "pair", **changes)
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(HERE / "accelerate" / "cpu2.yaml"),
+        "--main_process_port", "0", str(HERE / "train.py"), "row", "wavescale", "--train-file", str(TEXT),
+        "--work", str(pair.work), "--results", str(pair.results), "--runs", str(pair.runs),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shared = outcomes.read(pair.results / "row" / "wavescale-seed0.json")
+    assert shared["processes"] == 2
+    losses = [[point["loss"] for point in found["curve"]] for found in (whole, shared)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed", "cpu2"])
+def test_accelerate_reads_its_configs(name: str) -> None:
+    config = load_config_from_file(str(HERE / "accelerate" / f"{name}.yaml"))
+    kinds = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED", "cpu2": "MULTI_GPU"}
+    assert str(config.distributed_type).rpartition(".")[2] == kinds[name]
+    assert config.num_processes == (2 if name == "cpu2" else 8)
+
+
+@pytest.mark.parametrize("task", ["gpt", "bert", "deit"])
+def test_flops_are_those_that_torch_counts(task: str, images: Path, tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, images, task=task)
+    run = bench.run("cpu", "row", "scratch")
+    data = bench.task(run)
+    model = fresh_model(run, data, {**TINY, "num_hidden_layers": 3}).eval()
+    model.set_attn_implementation("eager")
+    batch = data.collate([data.validation[place] for place in range(2)])
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**{name: value for name, value in batch.items() if name != "labels"})
+    # What is counted besides: the classifier reads one token of an image only.
+    assert 2 * forward_flops(model, data.length) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_folders_of_images_are_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for part, name, shade in (("train", "a", 0), ("train", "b", 255), ("test", "b", 255)):
+        (tmp_path / part / name).mkdir(parents=True)
+        Image.new("RGB", (10, 12), (shade,) * 3).save(tmp_path / part / name / "x.png")
+    found = read_images({"size": 8, "channels": 1}, tmp_path, train=True)
+    assert found.labels.tolist() == [0, 1]
+    assert [pixels.shape for pixels in found.pixels] == [(8, 8, 1)] * 2
+    assert [int(pixels.mean()) for pixels in found.pixels] == [0, 255]
+    with pytest.raises(ValueError, match="neither IDX files nor folders"):
+        read_images({"size": 8, "channels": 1}, tmp_path / "train", train=True)
+
+
+def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
+    (tmp_path / "rated.txt").write_text(SENTENCES, encoding="utf-8")
+    bench = replace(bench_at(tmp_path, task="bert", rates=[], rate=0.01, warmup=0.1), root=tmp_path)
+    row = bench.runs / "cpu" / "row" / "row.json"
+    table = {"train": "rated.txt", "format": "csv", "text": ["text"], "label": "rating", "threshold": 0,
+             "reader": {"delimiter": "\t", "column_names": ["id", "rating", "text"]}}  # fmt: skip
+    tuned = json.loads(row.read_text(encoding="utf-8")) | {
+        "task": "sentences",
+        "quality": "accuracy",
+        "steps": 40,
+        "batch": 8,
+    }
+    tuned |= {"data": {**tuned["data"], "table": table}, "stop": "never", "source": TINY, "target": SMALL,
+              "source_run": ["row", "scratch"]}  # fmt: skip
+    home = row.parent.parent / "tuned"
+    home.mkdir()
+    (home / "row.json").write_text(json.dumps(tuned), encoding="utf-8")
+    (home / "wavescale.json").write_text('{"options": {}}', encoding="utf-8")
+    found = finish(bench.run("cpu", "tuned", "wavescale"), bench)
+    assert found["curve"][-1]["accuracy"] > 0.9  # "good" and "bad" tell
+    model = final_model(bench.run("cpu", "tuned", "wavescale"), bench)
+    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == [
+        "BertForSequenceClassification"
+    ]
+
+
+def test_spans_are_found_in_files_of_squads_format(tmp_path: Path) -> None:
+    context = "The whale was white. Ahab hunted it, and the sea closed over the ship at the end of the hunt."
+    asked = [{"question": "Who hunted it?", "answers": [{"text": "Ahab", "answer_start": context.index("Ahab")}]},
+             {"question": "When?", "answers": []}]  # fmt: skip
+    content = {"data": [{"paragraphs": [{"context": context, "qas": asked}]}]}
+    for name in ("train.json", "dev.json"):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    bench = replace(bench_at(tmp_path, task="bert"), root=tmp_path)
+    run = replace(bench.run("cpu", "row", "scratch"), task="answers", quality="span_f1")
+    for length in (96, 40):
+        squad = {"train": "train.json", "validation": "dev.json"}
+        task = bench.task(replace(run, data={**run.data, "squad": squad, "length": length}))
+        example = task.validation[0]  # the question without an answer is left out
+        with pytest.raises(IndexError):
+            task.validation[1]
+        assert task.tokenizer is not None
+        answer = example["input_ids"][example["start_positions"] : example["end_positions"] + 1]
+        assert "Ahab" in task.tokenizer.decode(answer)
+        assert len(example["input_ids"]) == length
+    model = fresh_model(run, task, SMALL)
+    short = replace(run, steps=2, batch=2, marks=1, rate=1e-3)
+    curve = train(short, task, Start(model, 0), None, None, tmp_path / "run").curve
+    assert 0 <= curve[-1]["span_f1"] <= 1
+
+
+def test_span_f1_by_hand() -> None:
+    one_hot = np.eye(6)
+    starts, ends = one_hot[[1, 2, 4]], one_hot[[2, 3, 5]]
+    found = span_f1(EvalPrediction((starts, ends), (np.array([1, 3, 0]), np.array([2, 4, 1]))))
+    assert found == {"span_f1": pytest.approx((1 + 0.5 + 0) / 3), "exact": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize(("name", "expected"), [("accuracy", 0.75), ("f1", 2 / 3), ("matthews", 1 / 3**0.5)])
+def test_measures_of_classes(name: str, expected: float) -> None:
+    logits = np.array([[0.0, 1], [1, 0], [1, 0], [1, 0]])
+    assert MEASURES[name](EvalPrediction(logits, np.array([1, 1, 0, 0]))) == {name: pytest.approx(expected)}
+
+
+def test_numbers_are_ranked() -> None:
+    logits, labels = np.array([[0.1], [5.0], [2.0]]), np.array([1.0, 3.0, 2.0])
+    assert MEASURES["spearman"](EvalPrediction(logits, labels)) == {"spearman": pytest.approx(1.0)}
+
+
+def test_digits_are_brought_to_size() -> None:
+    found = {train: read_images({"digits": True}, None, train) for train in (True, False)}
+    assert len(found[True].labels) + len(found[False].labels) == 1797
+    assert found[False].pixels[0].shape == (28, 28, 1)
+    assert np.array_equal(found[False].pixels[0][2:26:3, 2:26:3, 0], load_digits().images[0] * 15)
+
+
+def test_a_fresh_head_is_drawn_by_the_seed(tmp_path: Path, images: Path) -> None:
+    bench = bench_at(tmp_path, images, task="deit")
+    run = replace(bench.run("cpu", "row", "scratch"), fresh_head=True, seed=3)
+    task = bench.task(run)
+    kept = fresh_model(run, task, SMALL)
+    kept.save_pretrained(tmp_path / "kept")
+    first, again, other = (
+        for_task(replace(run, seed=seed), task, tmp_path / "kept").classifier.weight for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    plain = for_task(replace(run, fresh_head=False), task, tmp_path / "kept")
+    assert torch.equal(plain.classifier.weight, kept.classifier.weight)
+
+
+def test_the_cost_of_the_papers_scale_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    cost()
+    told = capsys.readouterr().out
+    assert all(row in told for row in list_rows("paper"))
+
+
+def test_masks_hide_what_is_to_be_predicted(images: Path, tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, images, task="bert")
+    task = bench.task(bench.run("cpu", "row", "scratch"))
+    assert task.tokenizer is not None
+    examples = [task.train[place] for place in range(48)]
+    hidden = np.stack([example["labels"] != IGNORED for example in examples])
+    assert hidden[:, 1:-1].sum(1).tolist() == [2] * 48  # 15% of 14
+    assert not hidden[:, [0, -1]].any()
+    seen = np.concatenate([example["input_ids"][example["labels"] != IGNORED] for example in examples])
+    assert 0.6 < (seen == task.tokenizer.mask_token_id).mean() < 0.95
+    rest = [np.where(row, IGNORED, example["input_ids"]) for row, example in zip(hidden, examples, strict=True)]
+    assert all(task.tokenizer.mask_token_id not in row for row in rest)
+
+
+def test_what_is_drawn_depends_on_seed_and_place_alone(images: Path, tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, images, task="deit")
+    run = bench.run("cpu", "row", "scratch")
+    first, again = bench.task(run).train[7], bench.task(run).train[7]
+    other = bench.task(replace(run, seed=1)).train[7]
+    assert np.array_equal(first["pixel_values"], again["pixel_values"])
+    assert not np.array_equal(first["pixel_values"], other["pixel_values"])
+
+
+def test_mixed_labels_follow_the_pixels() -> None:
+    examples = [
+        {"pixel_values": np.full((1, 2, 2), float(k), np.float32), "labels": k, "mixing": 0.3 + 0.2 * k}
+        for k in range(3)
+    ]
+    batch = Mixing(3, 0.4)(examples)
+    share = batch["labels"].amax(1)
+    assert torch.allclose(batch["labels"].sum(1), torch.ones(3))
+    expected = share * torch.tensor([0.0, 1, 2]) + (1 - share) * torch.tensor([2.0, 0, 1])
+    assert torch.allclose(batch["pixel_values"][:, 0, 0, 0], expected)
+
+
+def test_distillation_is_its_formula(tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, rates=[], rate=1e-3)
+    run = bench.run("cpu", "row", "distillation")
+    task = bench.task(run)
+    student, teacher = fresh_model(run, task, TINY).eval(), fresh_model(replace(run, seed=5), task, SMALL).eval()
+    from transfer.training import Clock, TransferTrainer
+    from transformers import TrainingArguments
+
+    trainer = TransferTrainer(
+        Clock(), 0.0, teacher, run.distillation, model=student, args=TrainingArguments(str(tmp_path), use_cpu=True)
+    )
+    batch = task.collate([task.validation[place] for place in range(2)])
+    found = trainer.compute_loss(student.train(), dict(batch))
+    with torch.no_grad():
+        mine, wanted = (m.eval()(batch["input_ids"]).logits[:, :-1].double() for m in (student, teacher))
+    p = torch.softmax(wanted / 2, -1)
+    kl = (p * (torch.log(p) - torch.log_softmax(mine / 2, -1))).sum(-1).mean()
+    ce = -torch.log_softmax(mine, -1).gather(-1, batch["labels"][:, 1:, None]).mean()
+    assert float(found) == pytest.approx(float(0.5 * ce + 0.5 * 4 * kl), rel=1e-5)
+
+
+def result(run: Run, losses: list[float], home: Path, **changes: Any) -> None:
+    curve = [{"step": 2 * k, "loss": loss, "seconds": 3.0 * k} for k, loss in enumerate(losses)]
+    outcomes.write(
+        run.result(home),
+        {"run": {"steps": 2 * (len(losses) - 1)}, "curve": curve, "flops_per_step": 10, "start_flops": 0,
+         "source_flops": 0, **changes},
+    )  # fmt: skip
+
+
+def test_savings_by_hand(tmp_path: Path) -> None:
+    bench = bench_at(tmp_path)
+    scratch, mine = (bench.run("cpu", "row", method) for method in ("scratch", "wavescale"))
+    assert outcomes.saving(mine, bench.results) is None
+    result(scratch, [6.0, 5.0, 4.0], bench.results)
+    result(mine, [5.0, 3.0], bench.results, start_flops=5, source_flops=10)
+    # It passes 4.0 halfway to step 2: 10 FLOPs and 5 for the start, of 40.
+    assert outcomes.saving(mine, bench.results) == pytest.approx(1 - 15 / 40)
+    assert outcomes.saving(mine, bench.results, measure="total flops") == pytest.approx(1 - 25 / 40)
+    assert outcomes.saving(mine, bench.results, measure="seconds") == pytest.approx(1 - 1.5 / 6)
+    # At half of scratch's budget the target is 5.0, where it starts.
+    assert outcomes.saving(mine, bench.results, share=0.5) == pytest.approx(1 - 5 / 20)
+    result(mine, [5.0, 4.5], bench.results)
+    assert outcomes.saving(mine, bench.results) == -np.inf
