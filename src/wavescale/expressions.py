@@ -358,16 +358,19 @@ class Constant(Expression):
         return torch.full(self.of_shape, self.value)
 
 
+# As FRONT's script has it, so that a tensor of equal numbers can be divided by its spread.
+_LEAST_SPREAD = 1e-8
+
+
 @dataclass(frozen=True)
-class Mean(Expression):
-    """The mean of a tensor, everywhere in another shape."""
+class Standardize(Expression):
+    """A tensor less its mean, divided by its standard deviation (over all entries, n − 1 of them counted)."""
 
     of: Expression
-    of_shape: Shape
 
     @property
     def shape(self) -> Shape:
-        return self.of_shape
+        return self.of.shape
 
     @property
     def children(self) -> tuple[Expression, ...]:
@@ -375,11 +378,44 @@ class Mean(Expression):
 
     @property
     def flops(self) -> int:
-        return prod(self.of.shape)
+        return 5 * prod(self.shape)
 
     def compute(self, read: Reader) -> torch.Tensor:
-        mean: torch.Tensor = self.of.compute(read).mean()
-        return mean.expand(self.of_shape)
+        x = self.of.compute(read)
+        return (x - x.mean()) / (x.std() + _LEAST_SPREAD)
+
+
+@dataclass(frozen=True)
+class Restore(Expression):
+    """A standardised tensor times the standard deviation of another, plus its mean.
+
+    Attributes
+    ----------
+    like
+        Whose standard deviation and mean; of any shape.
+    gain
+        Factor on that mean.
+    """
+
+    of: Expression
+    like: Expression
+    gain: float = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        return self.of.shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.like)
+
+    @property
+    def flops(self) -> int:
+        return 2 * prod(self.shape) + 4 * prod(self.like.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        like = self.like.compute(read)
+        return self.of.compute(read) * like.std() + like.mean() * self.gain
 
 
 @dataclass(frozen=True)
@@ -503,8 +539,8 @@ def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
-        Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant, Mean,
-        Noise, Details,
+        Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant,
+        Standardize, Restore, Noise, Details,
     )
 }  # fmt: skip
 

@@ -19,7 +19,20 @@ from typing import Literal
 
 from wavescale.artifacts import finished
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Concatenate, Constant, Expression, Merge, Part, Read, Scale, Select, Sum
+from wavescale.expressions import (
+    Apply,
+    Concatenate,
+    Constant,
+    Expression,
+    Merge,
+    Part,
+    Read,
+    Restore,
+    Scale,
+    Select,
+    Standardize,
+    Sum,
+)
 from wavescale.methods import copied_layer
 from wavescale.plan import Plan, TensorPlan
 from wavescale.wording import split_layer
@@ -105,6 +118,8 @@ def carried(expression: Expression, power: Power) -> Expression | None:
             )
         case Read():
             return expression
+        case Standardize(of=of) | Restore(of=of):
+            return carried(of, power)  # the spreads of neighbouring layers are taken to be alike
         case Part(of=of) | Select(of=of):
             inner = carried(of, power)
             return None if inner is None else replace(expression, of=inner)

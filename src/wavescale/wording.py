@@ -16,9 +16,11 @@ from wavescale.expressions import (
     Merge,
     Part,
     Read,
+    Restore,
     Scale,
     Select,
     Shape,
+    Standardize,
     Sum,
 )
 
@@ -65,6 +67,10 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"{describe(of, star)}·diag({describe(diagonal, star)})"
         case FoldVector(of, vector):
             return f"{describe(of, star)}·{describe(vector, star)}"
+        case Standardize(of):
+            return f"z({describe(of, star)})"
+        case Restore(of, like):
+            return f"{describe(of, star)}, with mean and spread of {describe(like, star)}"
         case Details(name=name, seed=seed):
             return f"antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
         case Constant(value):

@@ -178,39 +178,80 @@ def test_interleaving_adds_layers_only() -> None:
 
 
 def front(stack: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Z-scores of a stack of tensors, DCT-II over all axes without a norm, cut off or filled up, and back."""
-    mean, spread = stack.mean(), stack.std()
+    """Z-scores of every layer's tensor, DCT-II over all axes without a norm, cut off or filled up, and back.
+
+    Means and spreads are those of the source's layers by their numbers, and of its last for what is added.
+    """
+    axes = tuple(range(1, stack.ndim))
+    mean, spread = stack.mean(axes, keepdims=True), stack.std(axes, ddof=1, keepdims=True)
     found = dctn((stack - mean) / spread)
     kept = np.zeros(shape)
     common = tuple(slice(0, min(n, m)) for n, m in zip(stack.shape, shape, strict=True))
     kept[common] = found[common]
-    whole: np.ndarray[Any, Any] = idctn(kept) * spread + mean
+    like = np.minimum(np.arange(shape[0]), len(stack) - 1)
+    whole: np.ndarray[Any, Any] = idctn(kept) * spread[like] + mean[like]
     return whole
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12, "num_hidden_layers": 2},
-        {"hidden_size": 24, "num_attention_heads": 6, "intermediate_size": 40, "num_hidden_layers": 7},
-        {"intermediate_size": 13, "num_hidden_layers": 5},
-    ],
-    ids=["smaller", "larger", "mixed"],
-)
+FRONT_SIZES: list[dict[str, Any]] = [
+    {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12, "num_hidden_layers": 2},
+    {"hidden_size": 24, "num_attention_heads": 6, "intermediate_size": 40, "num_hidden_layers": 7},
+    {"intermediate_size": 13, "num_hidden_layers": 5},
+    {"hidden_size": 12, "num_attention_heads": 3},
+]
+# Tensors of a layer: which of their axes read.
+FRONT_TENSORS = {
+    "attention.self.key.weight": (1,),
+    "attention.self.value.bias": (),
+    "attention.output.dense.weight": (1,),
+    "intermediate.dense.weight": (1,),
+    "output.dense.weight": (1,),
+    "output.dense.bias": (),
+    "output.LayerNorm.weight": (),
+}
+
+
+@pytest.mark.parametrize("sizes", FRONT_SIZES, ids=["smaller", "larger", "mixed", "width"])
 def test_front_as_released(sizes: dict[str, Any]) -> None:
-    model = make(BERT, num_hidden_layers=4)
+    model = spread_out(make(BERT, num_hidden_layers=4))
     source, target = resized(model, "front-dct", **sizes)
     layers = wavescale.plan_resize(model, preset="front-dct", **sizes).target.num_hidden_layers
-    for name in ("attention.self.key.weight", "attention.output.dense.weight", "intermediate.dense.weight",
-                 "output.dense.bias", "output.LayerNorm.weight"):  # fmt: skip
+    for name in FRONT_TENSORS:
         stack = np.stack([source[f"bert.encoder.layer.{k}.{name}"].double().numpy() for k in range(4)])
         found = np.stack([target[f"bert.encoder.layer.{k}.{name}"].double().numpy() for k in range(layers)])
         expected = front(stack, found.shape)
-        assert np.allclose(found, expected, atol=2e-6), name
-    name = "bert.embeddings.position_embeddings.weight"
-    assert np.allclose(
-        target[name].double(), front(source[name].double().numpy(), tuple(target[name].shape)), atol=2e-6
-    )
+        assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max()), name
+    for name in ("bert.embeddings.position_embeddings.weight", "bert.embeddings.LayerNorm.bias"):
+        expected = front(source[name].double().numpy()[None], (1, *target[name].shape))[0]
+        assert np.allclose(target[name].double(), expected, atol=1e-6 * np.abs(expected).max()), name
+
+
+@pytest.mark.parametrize("sizes", FRONT_SIZES, ids=["smaller", "larger", "mixed", "width"])
+def test_corrected_gains_are_those_of_roles(sizes: dict[str, Any]) -> None:
+    """As released over gains of n/m in width and depth, which a constant takes; then those of the roles."""
+    model = spread_out(make(BERT, num_hidden_layers=4))
+    source, target = resized(model, "front-dct-corrected", **sizes)
+    layers = wavescale.plan_resize(model, preset="front-dct", **sizes).target.num_hidden_layers
+    for name, reads in FRONT_TENSORS.items():
+        stack = np.stack([source[f"bert.encoder.layer.{k}.{name}"].double().numpy() for k in range(4)])
+        found = np.stack([target[f"bert.encoder.layer.{k}.{name}"].double().numpy() for k in range(layers)])
+        axes = tuple(range(1, stack.ndim))
+        mean = stack.mean(axes, keepdims=True)[np.minimum(np.arange(layers), 3)]
+        # Outputs keep the amplitude of a constant, inputs its sum, and so do layers that write to the stream.
+        constant = float(np.prod([stack.shape[axis + 1] / found.shape[axis + 1] for axis in reads]))
+        if name.startswith(("attention.output.dense", "output.dense")):
+            constant *= 4 / layers
+        released = float(np.prod([n / m for n, m in zip(stack.shape, found.shape, strict=True)]))
+        expected = (front(stack, found.shape) - mean) / released * constant + mean * constant
+        assert np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max()), name
+
+
+def spread_out(model: Any) -> Any:
+    """The model with layers of different mean and spread."""
+    for number, layer in enumerate(model.bert.encoder.layer):
+        for parameter in layer.parameters():
+            parameter.data.mul_(1 + number / 2).add_(number / 10)
+    return model
 
 
 def test_front_multiplies_identical_layers() -> None:

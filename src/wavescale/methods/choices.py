@@ -59,6 +59,9 @@ class Choices:
         `two-ended`, or `periodization` as in the paper's transform.
     dual
         Whether inputs use the dual operator, so that biorthogonal wavelets agree across two maps.
+    standardized
+        Whether every tensor is standardised before the transform and takes its mean and spread back
+        after it (`dct` only).
     details
         What the copies of an input differ by when growing: `zero`, or `antisymmetric` seeded numbers
         that sum to zero over the copies, so that the function stays and twins part.
@@ -92,6 +95,7 @@ class Choices:
     heads: Literal["whole", "flat"] = "whole"
     depth_boundary: Boundary = "two-ended"
     dual: bool = True
+    standardized: bool = False
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
     seed: int = 0
     calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
@@ -142,11 +146,11 @@ PRESETS: dict[str, Choices] = {
     "interleave": Choices(preset="interleave", depth="interleave", details="zero", calibrate="none"),
     # LLaMA Pro (Wu et al. 2024, arXiv 2401.02415): block expansion; in width copies.
     "llama-pro": Choices(preset="llama-pro", depth="insert", details="zero", calibrate="none"),
-    # FRONT: cosines of every tensor after taking its mean off and dividing by its spread.
+    # FRONT (Shen et al. 2026, arXiv 2603.07523), as its script has it, and with the gains of METHOD "Gain".
     "front-dct": Choices(preset="front-dct", width="dct", depth="dct", gain="unnormalized", heads="flat",
-                         details="zero", calibrate="none"),
+                         standardized=True, details="zero", calibrate="none"),
     "front-dct-corrected": Choices(preset="front-dct-corrected", width="dct", depth="dct", gain="role", heads="flat",
-                                   details="zero", calibrate="none"),
+                                   standardized=True, details="zero", calibrate="none"),
     # Learning to Grow (Wang et al. 2023, arXiv 2303.00980).
     "ligo": Choices(preset="ligo", depth="stack", details="zero", calibrate="none", mapping="ligo"),
     # Multi-linear operators (Pan et al. 2023, arXiv 2310.10699).
@@ -233,12 +237,14 @@ def _check_mapping(preset: Choices, given: dict[str, Any]) -> None:
 
 
 def _check_cosines(choices: Choices) -> None:
-    """Refuse a gain that only the cosine transform has with anything else."""
-    if choices.gain == "unnormalized" and (choices.width, choices.depth) != ("dct", "dct"):
-        raise OptionError(
-            f"gain (--gain) unnormalized is of cosines, found width {choices.width!r} and depth {choices.depth!r}; "
-            "use 'dct' for both, or gain role or orthonormal."
-        )
+    """Refuse what only the cosine transform has with anything else."""
+    if (choices.width, choices.depth) == ("dct", "dct"):
+        return
+    found = f"found width {choices.width!r} and depth {choices.depth!r}; use 'dct' for both"
+    if choices.gain == "unnormalized":
+        raise OptionError(f"gain (--gain) unnormalized is of cosines, {found}, or gain role or orthonormal.")
+    if choices.standardized:
+        raise OptionError(f"preset {choices.preset!r} is of cosines, {found}, or another preset.")
 
 
 # Options that say how to resize; what is not calibrated follows them.

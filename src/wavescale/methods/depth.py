@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from wavescale.architectures.schema import Role
-from wavescale.expressions import Constant, Expression, FoldDiagonal, FoldVector, Scale, Sum
+from wavescale.expressions import Constant, Expression, FoldDiagonal, FoldVector, Scale, Standardize, Sum
 from wavescale.methods.choices import Gain
 from wavescale.methods.method import Piece, Resizing
 from wavescale.operators import Cosine, Transform, spread_evenly
@@ -179,10 +179,13 @@ class Signal(DepthMap):
         From L to L′ layers, orthonormal.
     gain
         By role, orthonormal, or unnormalized.
+    standardized
+        Whether every layer's tensor is standardised first.
     """
 
     operator: Transform
     gain: Gain
+    standardized: bool = False
 
     @cached_property
     def _orthonormal(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -200,11 +203,11 @@ class Signal(DepthMap):
 
     def express(self, piece: Piece, layer: int) -> Expression:
         row = self.coefficients(piece.row.writes)[layer]
-        terms = [
-            self.resizing.read(piece, int(source)) if row[source] == 1.0
-            else Scale(self.resizing.read(piece, int(source)), float(row[source]))
-            for source in np.flatnonzero(np.abs(row) > 1e-12)
-        ]  # fmt: skip
+        terms = []
+        for source in np.flatnonzero(np.abs(row) > 1e-12):
+            found = self.resizing.read(piece, int(source))
+            found = Standardize(found) if self.standardized else found
+            terms.append(found if row[source] == 1.0 else Scale(found, float(row[source])))
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
     def origin(self, layer: int) -> int:

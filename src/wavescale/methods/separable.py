@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isclose, prod
+from math import prod, sqrt
 from zlib import crc32
 
 from wavescale.architectures.schema import RESIZABLE, Role
@@ -15,9 +15,9 @@ from wavescale.expressions import (
     Constant,
     Details,
     Expression,
-    Mean,
     Part,
-    Scale,
+    Restore,
+    Standardize,
     Sum,
     scaled,
 )
@@ -118,7 +118,7 @@ class Separable(Method):
                 resample = Resample.of(n, m, choices.wavelet, choices.depth_boundary)
                 return Signal(self.resizing, resample, choices.gain_of(n, m))
             case "dct":
-                return Signal(self.resizing, Cosine(n=n, m=m), choices.gain_of(n, m))
+                return Signal(self.resizing, Cosine(n=n, m=m), choices.gain_of(n, m), choices.standardized)
             case _:
                 return Chosen.of(self.resizing, how)
 
@@ -132,9 +132,9 @@ class Separable(Method):
         return self.depth.before - 1 if layer == self.depth.after - 1 else self.origin(layer + 1) - 1
 
     def express(self, piece: Piece, layer: int | None) -> Expression:
+        if self.resizing.choices.standardized:
+            return self._standardized(piece, layer)
         found = self._combined(piece, layer)
-        if self.resizing.choices.gain == "unnormalized":
-            return self._centred(found, piece, layer)
         return self._with_next(found, piece, layer) if self.resizing.choices.width == "aki" else found
 
     def _combined(self, piece: Piece, layer: int | None) -> Expression:
@@ -150,21 +150,27 @@ class Separable(Method):
             terms = [self._resized(source, piece), *self._details(source, piece, layer)]
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
-    def _centred(self, found: Expression, piece: Piece, layer: int | None) -> Expression:
-        """What the transform makes of a tensor whose mean was taken off and put back, as FRONT does.
+    def _standardized(self, piece: Piece, layer: int | None) -> Expression:
+        """What the transform makes of standardised tensors, with a mean and spread put back (FRONT's script).
 
-        The tensor is the stack over all layers. Its spread, which it is divided by and multiplied with,
-        cancels out; its mean does not, because the transform multiplies constants by ∏ n/m.
+        They are those of the source layer of the same number, or of its last where layers are added.
+        By role a mean takes the gain that constants take; as released it stays.
         """
-        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
-        gain = prod(before[name] / after[name] for axis in piece.axes.axes for name in axis.parts[0])
-        layers: tuple[int | None, ...] = (None,)
-        if layer is not None:
-            layers = tuple(range(self.depth.before))
-            gain *= self.depth.before / self.depth.after
-        shape = piece.axes.shape(after)
-        means = [Mean(self.resizing.read(piece, source), shape) for source in layers]
-        return found if isclose(gain, 1.0) else Sum((found, *(Scale(mean, (1 - gain) / len(layers)) for mean in means)))
+        gain = 1.0
+        if layer is not None and isinstance(self.depth, Signal):
+            like = self.resizing.read(piece, min(layer, self.depth.before - 1))
+            source = self.depth.express(piece, layer)
+            gain *= float(self.depth.coefficients(piece.row.writes)[layer].sum())
+        else:
+            like = self.resizing.read(piece, None if layer is None else self.origin(layer))
+            if piece.axes.shape(self.resizing.target.axis_sizes) == like.shape:
+                return self._combined(piece, layer)
+            source = Standardize(like)
+        made = self._resized(source, piece)
+        operators = (node.operator for node in made.walk() if isinstance(node, Apply))
+        gain *= prod(operator.gain * sqrt(operator.n / operator.m) for operator in operators)
+        restored = Restore(made, like, 1.0 if self.resizing.choices.gain == "unnormalized" else gain)
+        return scaled(restored, self._factor(piece, layer))
 
     def _with_next(self, found: Expression, piece: Piece, layer: int | None) -> Expression:
         """New outputs from the next layer (bert2BERT's advanced knowledge initialisation); of the last one its own."""
