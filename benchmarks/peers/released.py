@@ -22,12 +22,14 @@ def clone_of(description: str, repository: str) -> Path:
 
 
 def functions(file: Path, *wanted: str) -> dict[str, Any]:
-    """Functions of a file that cannot be imported as a whole."""
+    """Functions and classes of a file that cannot be imported as a whole."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    parts: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    parts: list[ast.stmt] = [
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in wanted
+    ]
     if len(parts) != len(wanted):
         raise SystemExit(f"{file}: has not all of {', '.join(wanted)}.")
-    names: dict[str, Any] = {"torch": torch}
+    names: dict[str, Any] = {"torch": torch, "nn": torch.nn}
     exec(compile(ast.Module(parts, []), str(file), "exec"), names)
     return names
 
