@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,25 @@ def test_units_that_are_drawn_keep_the_function_where_no_norm_stands_between(cas
         assert difference(model, grown) < 1e-5
     else:
         assert difference(model, grown) > 1e-4  # units of the next layer are strangers
+
+
+TIED = [
+    Case("bert", "BertForMaskedLM"), Case("roberta", "RobertaForMaskedLM"), Case("gpt2", "GPT2LMHeadModel"),
+    Case("gpt2", "GPT2DoubleHeadsModel"), Case("llama", "LlamaForCausalLM"), Case("qwen3", "Qwen3ForCausalLM"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TIED, ids=str)
+@pytest.mark.parametrize("preset", ["bert2bert-fpi", "bert2bert-aki"])
+def test_a_tied_head_counts_copies_like_one_of_its_own(case: Case, preset: str) -> None:
+    """The same weights with a head of their own, whose inputs are divided by their counts, give the same outputs."""
+    tied, untied = (make(replace(case, settings=(("tie_word_embeddings", kind),))) for kind in (True, False))
+    head = untied.get_output_embeddings()
+    untied.load_state_dict(tied.state_dict())
+    assert head.weight is not untied.get_input_embeddings().weight
+    a, b = (wavescale.resize(model, preset=preset, scale_width=2, num_hidden_layers=3) for model in (tied, untied))
+    assert a.get_output_embeddings().weight is a.get_input_embeddings().weight
+    assert difference(a, b) < 1e-5
 
 
 def test_groups_are_drawn_whole() -> None:

@@ -83,7 +83,8 @@ class Separable(Method):
                 _check_groups(how, name, n, m, kv_heads)
                 # Query heads are drawn with their keys and values.
                 drawn = crc32((name if name != "kv_heads" else "heads").encode()) ^ choices.seed
-                return DrawnMap(n, m, gain, drawn, kv_heads if name == "heads" else None)
+                tied_norm = family.tied_norm if name == "hidden" and self.resizing.source.tied else ""
+                return DrawnMap(n, m, gain, drawn, kv_heads if name == "heads" else None, tied_norm)
         tiled = how == "tile"
         if name == "hidden":
             layer_norm, post = family.norm == "layer", family.placement == "post"
@@ -253,7 +254,7 @@ class Separable(Method):
             names = (" × ".join(names),)
         for index, name in enumerate(names):
             if name in self.maps:
-                operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm)
+                operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm or piece.row.reads)
                 before = prod(target[other] for other in names[:index])
                 after = prod(source[other] for other in names[index + 1 :])
                 expression = Apply(operator, expression, name, position, before, after)

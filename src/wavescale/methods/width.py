@@ -60,7 +60,7 @@ class AxisMap(ABC):
 
     @abstractmethod
     def operator(self, use: Usage, norm: str) -> Operator:
-        """The operator for one use; `norm` is the name of the norm, for its weight and bias."""
+        """The operator for one use; `norm` is the name of the norm that a weight or bias is of, or that a map reads."""
 
     @property
     def tied_factor(self) -> float:
@@ -133,8 +133,8 @@ class DrawnMap(AxisMap):
     """All units once, then units at random; what reads them divides by their count (bert2BERT, arXiv 2110.07143).
 
     One draw for each axis of the whole model. Norms follow the copies, which are not as many of each, so
-    their mean and variance are not those of the source. The paper says nothing of a tied head; here the last
-    norm takes a factor of n/m before it, so that logits keep their size.
+    their mean and variance are not those of the source. A tied head cannot divide by the counts, so
+    the norm before it does, and what else reads that norm does not.
 
     Attributes
     ----------
@@ -142,22 +142,25 @@ class DrawnMap(AxisMap):
         Seed of the draw.
     groups
         Key-value heads before and after, on the axis of query heads: a group is drawn whole.
+    tied_norm
+        The norm before a tied matrix; nothing where there is none.
     """
 
     drawn: int
     groups: tuple[int, int] | None = None
+    tied_norm: str = ""
 
     def operator(self, use: Usage, norm: str) -> Operator:
         copies = Replicate(n=self.n, m=self.m, groups=self.groups, drawn=self.drawn)
-        if use is Usage.READ:
-            return replace(copies, divide="count")
-        if use is Usage.QUERY:
-            return replace(copies, divide="count", gain=sqrt(self.m / self.n))
-        return copies
-
-    @property
-    def tied_factor(self) -> float:
-        return self.n / self.m
+        match use:
+            case Usage.READ if norm != self.tied_norm or not norm:
+                return replace(copies, divide="count")
+            case Usage.NORM_WEIGHT | Usage.NORM_BIAS if norm == self.tied_norm:
+                return replace(copies, divide="count")
+            case Usage.QUERY:
+                return replace(copies, divide="count", gain=sqrt(self.m / self.n))
+            case _:
+                return copies
 
 
 @dataclass(frozen=True)
