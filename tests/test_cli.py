@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import wavescale
 from tiny import Case, make
 from wavescale.cli import run
+from wavescale.methods import PRESETS
 from wavescale.plan import Plan
 
 COMMANDS = ("resize", "plan", "inspect", "verify", "demo")
@@ -147,6 +149,14 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "map beyond the last layer": (["--layer-map", "0,3"], ["--layer-map", "layer 3", "3 layers", "0 to 2"]),
     "map of another length": (["--layer-map", "0,1", "--layers", "3"], ["--layer-map", "2 layers", "--layers", "3"]),
     "map beside a depth": (["--layer-map", "0,1", "--depth", "drop"], ["--layer-map", "'drop'", "Leave one"]),
+    "cosines with another transform": (
+        ["--method", "front-dct-corrected", "--width", "signal", "--scale-width", "2/3"],
+        ["front-dct-corrected", "'signal'", "'dct' for both"],
+    ),
+    "random copies that shrink": (
+        ["--scale-width", "2/3", "--method", "bert2bert-fpi"],
+        ["fpi", "smaller", "Use width 'signal'"],
+    ),
     "selection that grows": (["--scale-width", "2", "--preset", "weight-selection"], ["select", "larger", "replicate"]),
     "tiles between multiples": (
         ["--scale-width", "4/3", "--preset", "hypercloning"],
@@ -441,12 +451,37 @@ def test_a_layer_map_reaches_the_plan(command: str, folder: Path, capfd: pytest.
     assert Plan.from_json(text) == expected
 
 
-@pytest.mark.parametrize(("preset", "factor"), [("weight-selection", "2/3"), ("hypercloning", "2")])
-def test_presets_of_others_reach_the_plan(preset: str, factor: str, folder: Path) -> None:
-    assert run(["resize", "model", "out", "--preset", preset, "--scale-width", factor, "-q"]) == 0
+# What each preset of others is tried on.
+OTHERS = {
+    "weight-selection": "--scale-width 2/3",
+    "hypercloning": "--scale-width 2",
+    **dict.fromkeys(
+        ("bert2bert-fpi", "bert2bert-aki", "stack", "interleave", "llama-pro", "random"), "--scale-width 2 --layers 5"
+    ),
+    **dict.fromkeys(("front-dct", "front-dct-corrected"), "--scale-width 1/2 --layers 2"),
+}
+
+
+@pytest.mark.parametrize("option", ["--preset", "--method"])
+@pytest.mark.parametrize("preset", OTHERS)
+def test_presets_of_others_reach_the_plan(preset: str, option: str, folder: Path) -> None:
+    sizes = OTHERS[preset].split()
+    assert run(["resize", "model", "out", option, preset, *sizes, "-q"]) == 0
     plan = Plan.from_json((folder / "out" / "wavescale.json").read_text())
-    assert plan == wavescale.plan_resize(folder / "model", preset=preset, scale_width=factor)
+    named = dict(zip(sizes[::2], sizes[1::2], strict=True))
+    layers = int(named["--layers"]) if "--layers" in named else None
+    assert plan == wavescale.plan_resize(
+        folder / "model", preset=preset, scale_width=named["--scale-width"], num_hidden_layers=layers
+    )
     assert plan.choices.preset == preset
+
+
+def test_every_preset_is_tried_and_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert {*OTHERS, "default", "paper", "ligo", "mango"} == set(PRESETS)  # the last two are trained
+    for command in ("plan", "resize"):
+        run([command, "--help"])
+        text = re.sub(r"-\s+", "-", capfd.readouterr().out)  # lines may break within a name
+        assert set(re.findall(r"[\w-]+", text)) >= {"--method", "--preset", *PRESETS}
 
 
 def test_overwriting_replaces_the_output(folder: Path) -> None:

@@ -103,7 +103,10 @@ Wavelet = Annotated[
         rich_help_panel=_CHOICES,
     ),
 ]
-Gain = Annotated[str | None, typer.Option("--gain", help="role, orthonormal or variance.", rich_help_panel=_CHOICES)]
+Gain = Annotated[
+    str | None,
+    typer.Option("--gain", help="role, orthonormal, variance or unnormalized (dct).", rich_help_panel=_CHOICES),
+]
 DetailsOption = Annotated[
     str | None,
     typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),

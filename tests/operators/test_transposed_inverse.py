@@ -3,16 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavescale.operators import CopyAndPad, Operator, Replicate, Resample
+from wavescale.operators import CopyAndPad, Cosine, Operator, Replicate, Resample
 
 GROWING: list[Operator] = [
     *(Replicate(n=5, m=m, divide=divide, gain=1.7) for m in (5, 8, 15) for divide in ("no", "count", "root")),
     Replicate(n=4, m=6, groups=(2, 3), divide="count"),
+    *(Replicate(n=5, m=m, divide=divide, drawn=3, gain=0.7) for m in (8, 15) for divide in ("no", "count")),
+    Replicate(n=4, m=10, groups=(2, 5), divide="count", drawn=3),
+    *(Cosine(n=5, m=m, gain=1.3) for m in (8, 10)),
     *(CopyAndPad(n=5, m=m, padding=padding, gain=0.3) for m in (5, 8, 17) for padding in ("mean", "zero", "cycle")),
     *(Resample.of(8, m, name).scaled(2.5) for m in (16, 32) for name in ("haar", "db2", "bior2.2", "bior6.8")),
 ]  # fmt: skip
 SHRINKING: list[Operator] = [
-    Resample.of(16, m, name).scaled(0.4) for m in (8, 4) for name in ("haar", "db2", "bior2.2", "bior6.8")
+    *(Resample.of(16, m, name).scaled(0.4) for m in (8, 4) for name in ("haar", "db2", "bior2.2", "bior6.8")),
+    *(Cosine(n=16, m=m, gain=0.4) for m in (11, 8)),
 ]
 
 
