@@ -131,18 +131,33 @@ def test_a_tied_head_counts_copies_like_one_of_its_own(case: Case, preset: str) 
     assert difference(a, b) < 1e-5
 
 
-def test_groups_are_drawn_whole() -> None:
-    model = make(QWEN2)
-    config = model.config
-    sizes = {
-        "num_attention_heads": config.num_attention_heads * 3,
-        "num_key_value_heads": config.num_key_value_heads * 3,
-    }
-    grown = wavescale.resize(model, preset="bert2bert-fpi", **sizes)
-    assert difference(model, grown) < 1e-5
-    with pytest.raises(OptionError, match="whole with their query heads"):
-        wavescale.plan_resize(model, preset="bert2bert-fpi", num_attention_heads=config.num_attention_heads * 2,
-                              num_key_value_heads=config.num_key_value_heads)  # fmt: skip
+@pytest.mark.parametrize("case", TIED, ids=str)
+def test_details_change_nothing_where_copies_are_twins(case: Case) -> None:
+    model = make(case)
+    options: dict[str, Any] = {"preset": "bert2bert-fpi", "scale_width": 2}
+    plain, parted = (wavescale.resize(model, details=details, **options) for details in ("zero", "antisymmetric"))
+    assert difference(plain, parted) < 1e-5
+    a, b = model_tensors(plain), model_tensors(parted)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("case", [QWEN2, Case("qwen3", "Qwen3ForCausalLM")], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [{"num_attention_heads": 12, "num_key_value_heads": 6}, {"intermediate_size": 37}], ids=["heads", "units"]
+)
+def test_what_no_norm_looks_at_is_kept_and_the_plan_says_so(case: Case, sizes: dict[str, Any]) -> None:
+    model = make(case)
+    assert wavescale.plan_resize(model, preset="bert2bert-fpi", **sizes).keeps_function
+    assert not wavescale.plan_resize(model, preset="bert2bert-aki", **sizes).keeps_function
+    assert difference(model, wavescale.resize(model, preset="bert2bert-fpi", **sizes)) < 1e-5
+
+
+@pytest.mark.parametrize(("heads", "groups", "fits"), [(8, 2, 4), (4, 4, 8), (12, 4, 8)])
+def test_heads_that_would_leave_their_groups_are_refused(heads: int, groups: int, fits: int) -> None:
+    with pytest.raises(OptionError, match=f"whole with their query heads.*4/2 heads.*Give {fits} heads"):
+        wavescale.plan_resize(
+            make(QWEN2), preset="bert2bert-fpi", num_attention_heads=heads, num_key_value_heads=groups
+        )
 
 
 def test_other_seeds_draw_other_units() -> None:

@@ -67,6 +67,8 @@ class Separable(Method):
         how, gain = choices.width_of(n, m), choices.gain_of(n, m)
         kv_heads = (source.num_key_value_heads, target.num_key_value_heads)
         grouped = name == "heads" and how in ("replicate", "tile") and UnitMap.fits(n, m, kv_heads)
+        if name == "heads" and how in ("fpi", "aki"):
+            _check_groups(how, (n, m), kv_heads)
         if n == m and not (grouped and kv_heads[0] != kv_heads[1]):
             return None
         _check_direction(how, name, n, m)
@@ -80,11 +82,11 @@ class Separable(Method):
             case "dct":
                 return CosineMap(n, m, gain)
             case "fpi" | "aki":
-                _check_groups(how, name, n, m, kv_heads)
                 # Query heads are drawn with their keys and values.
                 drawn = crc32((name if name != "kv_heads" else "heads").encode()) ^ choices.seed
                 tied_norm = family.tied_norm if name == "hidden" and self.resizing.source.tied else ""
-                return DrawnMap(n, m, gain, drawn, kv_heads if name == "heads" else None, tied_norm)
+                groups = kv_heads if name == "heads" else None
+                return DrawnMap(n, m, gain, drawn, groups, tied_norm, copies=how == "fpi" and name != "hidden")
         tiled = how == "tile"
         if name == "hidden":
             layer_norm, post = family.norm == "layer", family.placement == "post"
@@ -316,12 +318,12 @@ class Separable(Method):
         return tuple(remarks)
 
 
-def _check_groups(how: str, name: str, n: int, m: int, groups: tuple[int, int]) -> None:
+def _check_groups(how: str, heads: tuple[int, int], groups: tuple[int, int]) -> None:
     """Refuse query heads that cannot be drawn with their keys and values."""
-    if name == "heads" and n * groups[1] != m * groups[0]:
+    if heads[0] * groups[1] != heads[1] * groups[0]:
         raise OptionError(
-            f"width {how!r} draws key-value heads whole with their query heads, so {n}/{groups[0]} heads cannot become "
-            f"{m}/{groups[1]}. Give {n * groups[1] // groups[0]} heads, or use width 'replicate'."
+            f"width {how!r} draws key-value heads whole with their query heads, so {heads[0]}/{groups[0]} heads cannot "
+            f"become {heads[1]}/{groups[1]}. Give {heads[0] * groups[1] // groups[0]} heads, or use width 'replicate'."
         )
 
 

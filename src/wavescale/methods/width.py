@@ -144,11 +144,14 @@ class DrawnMap(AxisMap):
         Key-value heads before and after, on the axis of query heads: a group is drawn whole.
     tied_norm
         The norm before a tied matrix; nothing where there is none.
+    copies
+        All that is new is a copy that no norm looks at, so that the function is kept.
     """
 
     drawn: int
     groups: tuple[int, int] | None = None
     tied_norm: str = ""
+    copies: bool = False
 
     def operator(self, use: Usage, norm: str) -> Operator:
         copies = Replicate(n=self.n, m=self.m, groups=self.groups, drawn=self.drawn)
@@ -161,6 +164,10 @@ class DrawnMap(AxisMap):
                 return replace(copies, divide="count", gain=sqrt(self.m / self.n))
             case _:
                 return copies
+
+    @property
+    def exact(self) -> bool:
+        return self.copies or self.n == self.m
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Copies(Operator):
     @property
     @abstractmethod
     def total(self) -> float:
-        """What the weights of a unit's copies sum to."""
+        """What the weights of a unit's copies sum to; on average where units are not copied equally often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,9 @@ class Replicate(Copies):
 
     @property
     def total(self) -> float:
-        if self.divide != "count":
-            raise ValueError("the copies are not divided by their count")
-        return self.gain
+        if self.divide not in ("no", "count"):
+            raise ValueError("the copies are divided neither by their count nor not at all")
+        return self.gain if self.divide == "count" else self.gain * self.m / self.n
 
     @property
     def multiplications(self) -> int:
