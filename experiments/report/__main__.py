@@ -14,6 +14,7 @@ from transfer.runs import HERE, RESULTS, RUNS
 
 from report.ablation import draw_wavelets
 from report.curves import draw_rows
+from report.page import write_html
 from report.rows import read_rows
 from report.words import write_page
 
@@ -39,8 +40,8 @@ def make(scale: str, docs: Path, results: Path, runs: Path) -> None:
     docs.mkdir(parents=True, exist_ok=True)
     rows = read_rows(scale, results, runs)
     made = [*draw_rows(rows, docs), *draw_wavelets([row for row in rows if row.kind == "wavelets"], docs)]
-    write_page(rows, docs, scale)
-    for path in (*made, docs / "savings.md"):
+    made += [write_page(rows, docs, scale), write_html(rows, docs)]
+    for path in made:
         Console().print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 

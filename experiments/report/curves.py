@@ -50,8 +50,8 @@ def draw_row(panel: Axes, row: Row, axis: Axis, colour: Mapping[str, str]) -> No
         for one in trained:
             panel.plot(one.along(axis)[-1], one.qualities[-1], ".", markersize=4, **look)
     if row.target is not None:
+        panel.set_ylim(limits(row))
         panel.axhline(row.target, color=colour[SCRATCH], linestyle="--", linewidth=0.8, zorder=1)
-        panel.set_ylim(_limits(row))
     panel.set_xlim(left=0)
     panel.set_xlabel(axis, fontsize=8)
     panel.set_ylabel(row.first.quality, fontsize=8)
@@ -60,8 +60,10 @@ def draw_row(panel: Axes, row: Row, axis: Axis, colour: Mapping[str, str]) -> No
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _limits(row: Row) -> tuple[float, float]:
-    """From where scratch is early on to a little beyond the best end."""
+def limits(row: Row) -> tuple[float, float] | None:
+    """From the quality of scratch early on to a little beyond the best; None where there is no scratch yet."""
+    if row.target is None:
+        return None
     early = [np.interp(CUT * one.run.steps, one.steps, one.qualities) for one in row.trained[SCRATCH]]
     ends = [quality for name in row.methods for one in row.trained[name] for quality in one.qualities]
     worst, best = float(np.mean(early)), max(ends) if row.first.greater_is_better else min(ends)

@@ -42,10 +42,12 @@ network.
 """
 
 
-def write_page(rows: Sequence[Row], docs: Path, scale: str) -> None:
+def write_page(rows: Sequence[Row], docs: Path, scale: str) -> Path:
     """Write `savings.md`; it shows what figures there are beside it."""
     text = "\n".join(_lines(rows, docs, scale))
-    (docs / "savings.md").write_text(text, encoding="utf-8")
+    path = docs / "savings.md"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 def _lines(rows: Sequence[Row], docs: Path, scale: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from report.ablation import best, ends
 from report.curves import band
 from report.rows import Row, read_rows
 from report.savings import lead, saving_of
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from transfer import outcomes
 from transfer.runs import Run, load_run
 
@@ -190,7 +194,7 @@ def test_a_band_goes_as_far_as_all_seeds(rows: dict[str, Row]) -> None:
 
 def test_figures_are_there_small_and_the_same_again(home: Path, tmp_path: Path) -> None:
     made = {path.name for path in (home / "docs").iterdir()}
-    assert {"savings.md", "savings.png", "savings-gpt-s2l.svg", "savings-wavelets.svg"} <= made
+    assert {"savings.md", "savings.html", "savings.png", "savings-gpt-s2l.svg", "savings-wavelets.svg"} <= made
     assert "savings-gpt-l2s.svg" not in made
     text = (home / "docs" / "savings.md").read_text(encoding="utf-8")
     make("cpu", tmp_path, home / "results", home / "runs")
@@ -207,3 +211,69 @@ def test_without_results_nothing_is_drawn(home: Path, tmp_path: Path) -> None:
     assert "## Wavelets" not in text
     assert line(text.partition("## ")[0], "wavescale") == ["wavescale", "not run yet", "not run yet"]
     assert not {path.suffix for path in (tmp_path / "docs").iterdir()} & {".svg", ".png"}
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def browser(home: Path) -> Iterator[webdriver.Chrome]:
+    """Chromium with the page open and its curves drawn; every request and message of it is kept."""
+    options = webdriver.ChromeOptions()
+    assert CHROMIUM is not None
+    options.binary_location = CHROMIUM
+    for flag in ("headless=new", "no-sandbox", "disable-background-networking", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        opened.get((home / "docs" / "savings.html").as_uri())
+        WebDriverWait(opened, 60).until(
+            lambda shown: shown.find_elements(By.CSS_SELECTOR, "#plot .scatterlayer .trace")
+        )
+        yield opened
+    finally:
+        opened.quit()
+
+
+def plotted(browser: webdriver.Chrome) -> dict[tuple[str, int], tuple[list[float], list[float]]]:
+    """What plotly has drawn, by method and place among its seeds: x and y."""
+    found = browser.execute_script("return document.getElementById('plot').data.map(({name, x, y}) => [name, x, y])")
+    places: dict[str, int] = {}
+    curves = {}
+    for name, x, y in found:
+        curves[name, places.setdefault(name, 0)] = (x, y)
+        places[name] += 1
+    return curves
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_opens_in_a_browser_without_any_network(browser: webdriver.Chrome) -> None:
+    def choose(row: str) -> None:
+        Select(browser.find_element(By.ID, "row")).select_by_visible_text(row)
+
+    choose("gpt-s2l")
+    curves = plotted(browser)
+    assert {name for name, _ in curves} == {"scratch", "wavescale", "bot-paper", "stack", "hypercloning"}
+    assert curves["wavescale", 1] == ([0, 100, 200], [5.2, 4.7, 4.2])
+    assert curves["hypercloning", 0][0] == [20, 120, 220]
+    shapes = browser.execute_script("return document.getElementById('plot').layout.shapes")
+    assert shapes[0]["y0"] == pytest.approx(4.1)
+    assert "62.5% (50.0 to 75.0)" in browser.find_element(By.ID, "told").text
+    for axis, expected in (("steps", [0, 10, 20]), ("seconds", [0, 3, 6]), ("FLOPs", [0, 100, 200])):
+        browser.find_element(By.CSS_SELECTOR, f"#axis input[value={axis}]").click()
+        assert plotted(browser)["wavescale", 1] == (expected, [5.2, 4.7, 4.2])
+    # A click on a method in the legend hides it.
+    toggle = browser.find_element(By.CSS_SELECTOR, ".legend .traces .legendtoggle")
+    webdriver.ActionChains(browser).click(toggle).perform()
+    hidden = "return document.getElementById('plot').data.filter(one => one.visible === 'legendonly').length"
+    WebDriverWait(browser, 10).until(lambda shown: shown.execute_script(hidden) == 2)  # both seeds of scratch
+    choose("gpt-l2s")
+    assert not plotted(browser)
+    WebDriverWait(browser, 10).until(lambda shown: "not run yet" in shown.find_element(By.ID, "plot").text)
+    choose("bert-s2l-rated")
+    assert plotted(browser)["wavescale", 0] == ([0, 100], [0.5, 0.75])
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert asked == {browser.current_url}
