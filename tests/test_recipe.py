@@ -30,6 +30,10 @@ def test_an_exact_start_is_trained_more_gently_than_one_that_lost_the_function()
         assert "experiments/" in recipe.evidence
 
 
+def test_what_keeps_nothing_is_trained_like_a_fresh_model() -> None:
+    assert recipe_for(**GROW, preset="random").peak == 1
+
+
 def test_the_evidence_lies_where_a_recipe_says() -> None:
     root = Path(__file__).parent.parent
     for recipe in (recipe_for(**GROW), recipe_for(**GROW, preset="paper"), recipe_for(hidden_size=8)):

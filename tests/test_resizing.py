@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 import wavescale
-from tiny import CASES, MAIN_CASES, Case, difference, make, outputs
+from tiny import CASES, MAIN_CASES, Case, difference, inputs_for, make, outputs
 from wavescale.architectures import FAMILIES
 from wavescale.checkpoint import open_checkpoint
 from wavescale.cli import run
@@ -765,3 +765,14 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(device
     with pytest.raises(OptionError, match=rf"device '{device}'.*Use cpu"):
         wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, device=device)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("class_name", ["BertModel", "RobertaModel", "ViTModel", "DeiTModel"])
+def test_an_encoder_without_its_pooler_stays_without(class_name: str) -> None:
+    case = next(case for case in CASES if case.class_name == class_name)
+    whole = make(case)
+    model = type(whole)(whole.config, add_pooling_layer=False).eval()
+    grown = wavescale.resize(model, scale_width=2)
+    assert grown.pooler is None
+    states = [m(**inputs_for(m)).last_hidden_state for m in (model, grown)]
+    assert torch.allclose(states[0], states[1][..., ::2], atol=1e-4)

@@ -54,8 +54,11 @@ ScaleDepth = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
+        "--method",
         "--preset",
-        help="default, paper (BoT as published), weight-selection, hypercloning, ligo, mango or random.",
+        metavar="NAME",
+        help="default, paper (BoT as published), weight-selection, hypercloning, bert2bert-fpi, bert2bert-aki, stack, "
+        "interleave, llama-pro, front-dct, front-dct-corrected, ligo, mango or random.",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -64,7 +67,7 @@ Width = Annotated[
     typer.Option(
         "--width",
         help="replicate (copies), tile (copies of whole axes), signal (wavelet), select (evenly spaced), "
-        "norm (largest weights) or merge (similar ones together).",
+        "norm (largest weights), merge (similar ones together), fpi, aki (bert2BERT) or dct (cosines).",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -80,7 +83,8 @@ Depth = Annotated[
     str | None,
     typer.Option(
         "--depth",
-        help="insert, stack, signal (wavelet), first (the first layers) or drop (evenly spaced).",
+        help="insert, stack, interleave, repeat, signal (wavelet), dct (cosines), first (the first layers) or drop "
+        "(evenly spaced).",
         rich_help_panel=_CHOICES,
     ),
 ]

@@ -359,6 +359,30 @@ class Constant(Expression):
 
 
 @dataclass(frozen=True)
+class Mean(Expression):
+    """The mean of a tensor, everywhere in another shape."""
+
+    of: Expression
+    of_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of,)
+
+    @property
+    def flops(self) -> int:
+        return prod(self.of.shape)
+
+    def compute(self, read: Reader) -> torch.Tensor:
+        mean: torch.Tensor = self.of.compute(read).mean()
+        return mean.expand(self.of_shape)
+
+
+@dataclass(frozen=True)
 class Noise(Expression):
     """Independent normal numbers, the same for the same seed on every machine.
 
@@ -479,8 +503,8 @@ def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
-        Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant, Noise,
-        Details,
+        Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant, Mean,
+        Noise, Details,
     )
 }  # fmt: skip
 

@@ -132,9 +132,11 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     config._attn_implementation = like.config._attn_implementation
     dtypes = {tensor.dtype for tensor in tensors.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else like.dtype
+    # Encoders without a head take their pooler as an argument, which no config holds.
+    extra = {"add_pooling_layer": False} if getattr(like, "pooler", like) is None else {}
     with quiet_loading():
         model, info = type(like).from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True
+            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **extra
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from wavescale.expressions import NODES
 from wavescale.methods import Choices
-from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
+from wavescale.operators import CopyAndPad, Cosine, Replicate, Resample, Selection
 from wavescale.sizes import Decision
 from wavescale.spec import Sizes
 
 # Every class that a plan is made of, below the plan itself.
 _PARTS: dict[str, type] = {
     **NODES,
-    **{kind.__name__: kind for kind in (Sizes, Decision, Choices, Resample, Replicate, CopyAndPad, Selection)},
+    **{kind.__name__: kind for kind in (Sizes, Decision, Choices, Resample, Replicate, CopyAndPad, Selection, Cosine)},
 }
 
 

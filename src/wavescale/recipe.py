@@ -99,7 +99,7 @@ def training_recipe(plan: Plan) -> Recipe:
     Returns
     -------
     A recipe for a model that keeps its source's function, one for a larger model that does not, or
-    one for a smaller model.
+    one for a smaller model or one that keeps nothing.
 
     Examples
     --------
@@ -112,4 +112,5 @@ def training_recipe(plan: Plan) -> Recipe:
     """
     if plan.keeps_function:
         return _EXACT
-    return _SHRUNK if plan.parameters < plan.source_parameters else _LOSSY
+    fresh = plan.choices.mapping == "random"
+    return _SHRUNK if fresh or plan.parameters < plan.source_parameters else _LOSSY

@@ -12,6 +12,7 @@ from wavescale.errors import OptionError
 from wavescale.memory import model_tensors
 from wavescale.methods import Resizing, Separable, choose
 from wavescale.methods.depth import Chosen, Insert, Signal
+from wavescale.operators import Resample
 from wavescale.plan import Plan
 from wavescale.spec import read_spec
 
@@ -44,7 +45,7 @@ def test_an_inserted_layer_copies_its_neighbour_and_writes_nothing() -> None:
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "coif3", "bior6.8"])
 @pytest.mark.parametrize(("before", "after"), [(12, 6), (6, 12), (12, 8), (5, 7)])
 def test_by_role_layers_are_means_and_writers_keep_their_sum(wavelet: str, before: int, after: int) -> None:
-    signal = Signal(resizing(before, after), wavelet, "two-ended", "role")
+    signal = Signal(resizing(before, after), Resample.of(before, after, wavelet, "two-ended"), "role")
     np.testing.assert_allclose(signal.coefficients(writes=False).sum(axis=1), 1.0, atol=1e-12)
     np.testing.assert_allclose(signal.coefficients(writes=True).sum(axis=0), 1.0, atol=1e-12)
 

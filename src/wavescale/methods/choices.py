@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from wavescale.errors import OptionError
 from wavescale.resampling import Boundary, wavelet_filters
 
-Gain = Literal["role", "orthonormal", "variance"]
+Gain = Literal["role", "orthonormal", "variance", "unnormalized"]
 Mapping = Literal["operators", "ligo", "mango", "random"]
-Width = Literal["replicate", "signal", "tile", "select", "norm", "merge"]
+Width = Literal["replicate", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"]
+Depth = Literal["insert", "signal", "stack", "interleave", "repeat", "first", "drop", "dct"]
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,18 @@ class Choices:
         does so with copies of the whole axis one after the other (whole multiples only); `signal`
         resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
         (shrinking only), `norm` those of largest weights; `merge` puts the most similar ones together,
-        weighed by their energy (shrinking only); `auto` replicates what grows and resamples what shrinks.
+        weighed by their energy (shrinking only); `fpi` keeps all and copies some at random (growing
+        only), where `aki` takes those from the next layer; `dct` keeps the first cosine coefficients;
+        `auto` replicates what grows and resamples what shrinks.
     order
         In which order units lie where `signal` takes fewer of them or averages layers: `none` as they
         are; `similarity` with similar ones side by side, paired greedily, and layers aligned to each
         other; `matching` the same with the pairs of largest total similarity. `merge` pairs by it, too.
     depth
         `insert` adds layers that pass their input on (growing only); `signal` resamples over the
-        layers; `stack` repeats the whole stack (growing only); `first` keeps the first layers and
-        `drop` evenly spaced ones, the first and the last among them (shrinking only); `auto` inserts
+        layers, with the wavelet, `dct` with cosines; `stack` repeats the whole stack, `repeat` as often as it
+        fits and then its last layers, `interleave` each layer (growing only); `first` keeps the first
+        layers and `drop` evenly spaced ones, the first and the last among them (shrinking only); `auto` inserts
         when growing; when shrinking it drops layers if the rest is calibrated, and else resamples.
     layer_map
         For every layer of the target the source layer that it copies, counted from 0; it takes the
@@ -47,7 +51,8 @@ class Choices:
     gain
         `role`: amplitude for outputs, sum for inputs; `orthonormal`: the transform's own; `variance`
         (shrinking only): that of units and of what they contribute, by what is known of their
-        similarity; `auto`: role when growing, orthonormal when shrinking, variance when merging.
+        similarity; `unnormalized` (`dct` only): the transform without a norm, which multiplies by
+        √(n/m); `auto`: role when growing, orthonormal when shrinking, variance when merging.
     heads
         `whole` moves heads as they are; `flat` takes all channels of all heads as one axis.
     depth_boundary
@@ -74,13 +79,16 @@ class Choices:
         Their highest learning rate.
     """
 
-    preset: Literal["default", "paper", "weight-selection", "hypercloning", "ligo", "mango", "random"] = "default"
-    width: Literal["auto", "replicate", "signal", "tile", "select", "norm", "merge"] = "auto"
+    preset: Literal[
+        "default", "paper", "weight-selection", "hypercloning", "bert2bert-fpi", "bert2bert-aki", "stack", "interleave",
+        "llama-pro", "front-dct", "front-dct-corrected", "ligo", "mango", "random"
+    ] = "default"  # fmt: skip
+    width: Literal["auto", "replicate", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"] = "auto"
     order: Literal["none", "similarity", "matching"] = "none"
-    depth: Literal["auto", "insert", "signal", "stack", "first", "drop"] = "auto"
+    depth: Literal["auto", "insert", "signal", "stack", "interleave", "repeat", "first", "drop", "dct"] = "auto"
     layer_map: tuple[int, ...] | None = None
     wavelet: str = "haar"
-    gain: Literal["auto", "role", "orthonormal", "variance"] = "auto"
+    gain: Literal["auto", "role", "orthonormal", "variance", "unnormalized"] = "auto"
     heads: Literal["whole", "flat"] = "whole"
     depth_boundary: Boundary = "two-ended"
     dual: bool = True
@@ -102,7 +110,7 @@ class Choices:
             return "replicate" if m >= n else "signal"
         return self.width
 
-    def depth_of(self, n: int, m: int) -> Literal["insert", "signal", "stack", "first", "drop"]:
+    def depth_of(self, n: int, m: int) -> Depth:
         """How n layers become m."""
         if self.depth == "auto":
             return "insert" if m > n else "signal" if self.calibrate == "none" else "drop"
@@ -125,6 +133,20 @@ PRESETS: dict[str, Choices] = {
                                 heads="flat", details="zero", calibrate="none"),
     # Scaling Smart (Samragh et al. 2024, arXiv 2409.12903); it says nothing about depth.
     "hypercloning": Choices(preset="hypercloning", width="tile", details="zero", calibrate="none"),
+    # bert2BERT (Chen et al. 2022, arXiv 2110.07143): function-preserving and advanced knowledge initialisation.
+    "bert2bert-fpi": Choices(preset="bert2bert-fpi", width="fpi", depth="repeat", details="zero", calibrate="none"),
+    "bert2bert-aki": Choices(preset="bert2bert-aki", width="aki", depth="repeat", details="zero", calibrate="none"),
+    # StackBERT (Gong et al. 2019, PMLR 97), G_stack (Du et al. 2024, arXiv 2405.15319); in width copies.
+    "stack": Choices(preset="stack", depth="stack", details="zero", calibrate="none"),
+    # Each layer repeated in its place, which the authors of StackBERT and G_stack compare with.
+    "interleave": Choices(preset="interleave", depth="interleave", details="zero", calibrate="none"),
+    # LLaMA Pro (Wu et al. 2024, arXiv 2401.02415): block expansion; in width copies.
+    "llama-pro": Choices(preset="llama-pro", depth="insert", details="zero", calibrate="none"),
+    # FRONT: cosines of every tensor after taking its mean off and dividing by its spread.
+    "front-dct": Choices(preset="front-dct", width="dct", depth="dct", gain="unnormalized", heads="flat",
+                         details="zero", calibrate="none"),
+    "front-dct-corrected": Choices(preset="front-dct-corrected", width="dct", depth="dct", gain="role", heads="flat",
+                                   details="zero", calibrate="none"),
     # Learning to Grow (Wang et al. 2023, arXiv 2303.00980).
     "ligo": Choices(preset="ligo", depth="stack", details="zero", calibrate="none", mapping="ligo"),
     # Multi-linear operators (Pan et al. 2023, arXiv 2310.10699).
@@ -169,6 +191,9 @@ def choose(preset: str = "default", **options: Any) -> Choices:
             )
         given["layer_map"] = _layer_map(given["layer_map"])
     _check_mapping(PRESETS[preset], given)
+    _check_cosines(
+        replace(PRESETS[preset], **{name: given[name] for name in ("width", "depth", "gain") if name in given})
+    )
     _settle_calibration(given)
     choices = replace(PRESETS[preset], **given)
     if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
@@ -207,6 +232,15 @@ def _check_mapping(preset: Choices, given: dict[str, Any]) -> None:
         raise OptionError(f"train_rate (--train-rate) {rate!r} is no learning rate; give for example 3e-3.")
 
 
+def _check_cosines(choices: Choices) -> None:
+    """Refuse a gain that only the cosine transform has with anything else."""
+    if choices.gain == "unnormalized" and (choices.width, choices.depth) != ("dct", "dct"):
+        raise OptionError(
+            f"gain (--gain) unnormalized is of cosines, found width {choices.width!r} and depth {choices.depth!r}; "
+            "use 'dct' for both, or gain role or orthonormal."
+        )
+
+
 # Options that say how to resize; what is not calibrated follows them.
 _SWITCHES = ("width", "order", "gain", "wavelet", "depth", "layer_map")
 
@@ -214,7 +248,7 @@ _SWITCHES = ("width", "order", "gain", "wavelet", "depth", "layer_map")
 def _settle_calibration(given: dict[str, Any]) -> None:
     """Who says how to resize gets that and no more, unless calibration is asked for and goes with it."""
     chosen = [name for name in _SWITCHES if given.get(name, "auto") not in ("auto", "none")]
-    resampled = [name for name in chosen if name not in ("depth", "layer_map") or given[name] == "signal"]
+    resampled = [name for name in chosen if name not in ("depth", "layer_map") or given[name] in ("signal", "dct")]
     if given.get("calibrate", "auto") == "auto" and chosen:
         given["calibrate"] = "none"
     if resampled and given["calibrate"] != "none":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from typing import Literal
 
 import numpy as np
@@ -16,8 +17,7 @@ from wavescale.architectures.schema import Role
 from wavescale.expressions import Constant, Expression, FoldDiagonal, FoldVector, Scale, Sum
 from wavescale.methods.choices import Gain
 from wavescale.methods.method import Piece, Resizing
-from wavescale.operators import spread_evenly
-from wavescale.resampling import Boundary, taps
+from wavescale.operators import Cosine, Transform, spread_evenly
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,23 @@ class Chosen(DepthMap):
     layers: tuple[int, ...]
 
     @classmethod
-    def of(cls, resizing: Resizing, how: Literal["stack", "first", "drop"]) -> Chosen:
+    def of(cls, resizing: Resizing, how: Literal["stack", "repeat", "interleave", "first", "drop"]) -> Chosen:
         """The layers that a choice of depth stands for.
 
-        `stack` repeats them all, l′ mod L (StackBERT, G_stack); `first` keeps the first L′ (Weight
+        `stack` repeats them all, l′ mod L (StackBERT, G_stack), `repeat` all as often as they fit and then
+        the last of them (bert2BERT), `interleave` each in its place; `first` keeps the first L′ (Weight
         Selection); `drop` keeps evenly spaced ones, the first and the last among them.
         """
         n, m = resizing.source.sizes.num_hidden_layers, resizing.target.sizes.num_hidden_layers
-        layers = spread_evenly(n, m).tolist() if how == "drop" else [layer % n for layer in range(m)]
+        match how:
+            case "drop":
+                layers = spread_evenly(n, m).tolist()
+            case "interleave":
+                layers = [copied_layer(layer, n, m) for layer in range(m)]
+            case "repeat":
+                layers = [*range(n)] * (m // n) + [*range(n)][n - m % n :]
+            case _:
+                layers = [layer % n for layer in range(m)]
         return cls(resizing, tuple(layers))
 
     def express(self, piece: Piece, layer: int) -> Expression:
@@ -159,26 +168,25 @@ class Insert(DepthMap):
 
 @dataclass(frozen=True)
 class Signal(DepthMap):
-    """Resample over the layers with a wavelet (BoT, arXiv 2603.07506).
+    """Resample over the layers: with a wavelet (BoT, arXiv 2603.07506) or with cosines (FRONT).
 
     By role, a target layer is a weighted mean of source layers, and what writes to the residual
     stream keeps its sum over all layers.
 
     Attributes
     ----------
-    wavelet, boundary
-        As in `wavescale.resample`.
+    operator
+        From L to L′ layers, orthonormal.
     gain
-        By role, or orthonormal.
+        By role, orthonormal, or unnormalized.
     """
 
-    wavelet: str
-    boundary: Boundary
+    operator: Transform
     gain: Gain
 
     @cached_property
     def _orthonormal(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return taps(self.before, self.after, self.wavelet, self.boundary).matrix()
+        return self.operator.weights()
 
     def coefficients(self, writes: bool) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         """What each source layer gives to each target layer, as an array (L′, L)."""
@@ -186,6 +194,8 @@ class Signal(DepthMap):
         if self.gain == "role":
             # A mean of source layers; what is written to the residual stream keeps its sum instead.
             matrix = matrix / matrix.sum(axis=0 if writes else 1, keepdims=True)
+        elif self.gain == "unnormalized":
+            matrix = matrix * sqrt(self.before / self.after)
         return matrix
 
     def express(self, piece: Piece, layer: int) -> Expression:
@@ -205,4 +215,4 @@ class Signal(DepthMap):
         return False
 
     def describe(self) -> str:
-        return "signal"
+        return f"signal ({self.operator.describe()})" if isinstance(self.operator, Cosine) else "signal"

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isclose, prod
 from zlib import crc32
 
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.errors import OptionError
-from wavescale.expressions import Apply, Constant, Details, Expression, Sum, scaled
+from wavescale.expressions import (
+    Apply,
+    Concatenate,
+    Constant,
+    Details,
+    Expression,
+    Mean,
+    Part,
+    Scale,
+    Sum,
+    scaled,
+)
 from wavescale.methods.depth import Chosen, DepthMap, Insert, Signal
 from wavescale.methods.method import Method, Piece, Resizing
-from wavescale.methods.width import AxisMap, ResidualMap, SelectMap, SignalMap, UnitMap, Usage, usage
-from wavescale.operators import Copies
+from wavescale.methods.width import (
+    AxisMap,
+    CosineMap,
+    DrawnMap,
+    ResidualMap,
+    SelectMap,
+    SignalMap,
+    UnitMap,
+    Usage,
+    usage,
+)
+from wavescale.operators import Copies, Cosine, Resample
 
 # The axes of heads that lie together in one stored axis, which is what is resized where heads are flat.
 _FLAT_HEADS = (("heads", "head_dim"), ("kv_heads", "head_dim"))
@@ -56,6 +77,13 @@ class Separable(Method):
                 return SignalMap(n, m, gain, choices.wavelet, choices.dual)
             case "select" | "norm":
                 return SelectMap(n, m, gain, first=how == "norm")
+            case "dct":
+                return CosineMap(n, m, gain)
+            case "fpi" | "aki":
+                _check_groups(how, name, n, m, kv_heads)
+                # Query heads are drawn with their keys and values.
+                drawn = crc32((name if name != "kv_heads" else "heads").encode()) ^ choices.seed
+                return DrawnMap(n, m, gain, drawn, kv_heads if name == "heads" else None)
         tiled = how == "tile"
         if name == "hidden":
             layer_norm, post = family.norm == "layer", family.placement == "post"
@@ -74,7 +102,7 @@ class Separable(Method):
         if n == m:
             return Chosen(self.resizing, tuple(range(n)))
         how = choices.depth_of(n, m)
-        if how in ("insert", "stack") and m < n:
+        if how in ("insert", "stack", "interleave", "repeat") and m < n:
             raise OptionError(
                 f"depth {how!r} adds layers, it cannot make {n} layers {m}. "
                 "Use depth 'signal', 'first' or 'drop', or leave the choice out."
@@ -87,7 +115,10 @@ class Separable(Method):
             case "insert":
                 return Insert(self.resizing)
             case "signal":
-                return Signal(self.resizing, choices.wavelet, choices.depth_boundary, choices.gain_of(n, m))
+                resample = Resample.of(n, m, choices.wavelet, choices.depth_boundary)
+                return Signal(self.resizing, resample, choices.gain_of(n, m))
+            case "dct":
+                return Signal(self.resizing, Cosine(n=n, m=m), choices.gain_of(n, m))
             case _:
                 return Chosen.of(self.resizing, how)
 
@@ -101,6 +132,12 @@ class Separable(Method):
         return self.depth.before - 1 if layer == self.depth.after - 1 else self.origin(layer + 1) - 1
 
     def express(self, piece: Piece, layer: int | None) -> Expression:
+        found = self._combined(piece, layer)
+        if self.resizing.choices.gain == "unnormalized":
+            return self._centred(found, piece, layer)
+        return self._with_next(found, piece, layer) if self.resizing.choices.width == "aki" else found
+
+    def _combined(self, piece: Piece, layer: int | None) -> Expression:
         source = self.resizing.read(piece, None) if layer is None else self.depth.express(piece, layer)
         if isinstance(source, Constant) and source.value == 0.0:
             assert layer is not None
@@ -110,11 +147,48 @@ class Separable(Method):
                 return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
         else:
             source = scaled(source, self._factor(piece, layer))
-            expression = source
-            for position, axis in enumerate(piece.axes.axes):
-                expression = self._resize_axis(expression, piece, position, axis.parts[0], axis.side)
-            terms = [expression, *self._details(source, piece, layer)]
+            terms = [self._resized(source, piece), *self._details(source, piece, layer)]
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+    def _centred(self, found: Expression, piece: Piece, layer: int | None) -> Expression:
+        """What the transform makes of a tensor whose mean was taken off and put back, as FRONT does.
+
+        The tensor is the stack over all layers. Its spread, which it is divided by and multiplied with,
+        cancels out; its mean does not, because the transform multiplies constants by ∏ n/m.
+        """
+        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
+        gain = prod(before[name] / after[name] for axis in piece.axes.axes for name in axis.parts[0])
+        layers: tuple[int | None, ...] = (None,)
+        if layer is not None:
+            layers = tuple(range(self.depth.before))
+            gain *= self.depth.before / self.depth.after
+        shape = piece.axes.shape(after)
+        means = [Mean(self.resizing.read(piece, source), shape) for source in layers]
+        return found if isclose(gain, 1.0) else Sum((found, *(Scale(mean, (1 - gain) / len(layers)) for mean in means)))
+
+    def _with_next(self, found: Expression, piece: Piece, layer: int | None) -> Expression:
+        """New outputs from the next layer (bert2BERT's advanced knowledge initialisation); of the last one its own."""
+        outputs = [position for position, axis in enumerate(piece.axes.axes) if axis.side != "in"]
+        if layer is None or len(outputs) != 1 or piece.role not in (Role.LINEAR, Role.BIAS):
+            return found
+        (position,) = outputs
+        names = piece.axes.axes[position].parts[0]
+        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
+        # Of heads × head_dim whole heads are new, and lie behind the others.
+        kept = before[names[0]] * prod(after[name] for name in names[1:])
+        length = prod(after[name] for name in names)
+        origin = self.origin(layer)
+        following = min(origin + 1, self.depth.before - 1)
+        if kept == length or following == origin:
+            return found
+        other = self._resized(self.resizing.read(piece, following), piece)
+        return Concatenate((Part(found, position, 0, kept), Part(other, position, kept, length - kept)), position)
+
+    def _resized(self, source: Expression, piece: Piece) -> Expression:
+        """A tensor in the source's shape with every axis brought to its length."""
+        for position, axis in enumerate(piece.axes.axes):
+            source = self._resize_axis(source, piece, position, axis.parts[0], axis.side)
+        return source
 
     def _details(self, like: Expression, piece: Piece, layer: int | None) -> list[Expression]:
         """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
@@ -235,11 +309,20 @@ class Separable(Method):
         return tuple(remarks)
 
 
+def _check_groups(how: str, name: str, n: int, m: int, groups: tuple[int, int]) -> None:
+    """Refuse query heads that cannot be drawn with their keys and values."""
+    if name == "heads" and n * groups[1] != m * groups[0]:
+        raise OptionError(
+            f"width {how!r} draws key-value heads whole with their query heads, so {n}/{groups[0]} heads cannot become "
+            f"{m}/{groups[1]}. Give {n * groups[1] // groups[0]} heads, or use width 'replicate'."
+        )
+
+
 def _check_direction(how: str, name: str, n: int, m: int) -> None:
     """Refuse a way to resize that cannot take an axis from n to m."""
-    if how == "replicate" and m < n:
+    if how in ("replicate", "fpi", "aki") and m < n:
         raise OptionError(
-            f"width 'replicate' copies, it cannot make {name} smaller ({n} to {m}). "
+            f"width {how!r} copies, it cannot make {name} smaller ({n} to {m}). "
             "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
         )
     if how in ("select", "norm", "merge") and m > n:

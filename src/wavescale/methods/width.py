@@ -15,7 +15,7 @@ from math import sqrt
 from wavescale.architectures.schema import Role
 from wavescale.methods.choices import Gain
 from wavescale.methods.method import Piece
-from wavescale.operators import CopyAndPad, Operator, Replicate, Resample, Selection, copied_units
+from wavescale.operators import CopyAndPad, Cosine, Operator, Replicate, Resample, Selection, copied_units
 from wavescale.operators.duplication import Padding
 
 
@@ -111,6 +111,53 @@ class SignalMap(AxisMap):
     def exact(self) -> bool:
         # At whole multiples Haar synthesis makes copies.
         return self.n == self.m or (self.gain == "role" and self.wavelet == "haar" and self.m % self.n == 0)
+
+
+@dataclass(frozen=True)
+class CosineMap(AxisMap):
+    """Keep the first cosine coefficients (FRONT), with the gains of `SignalMap` or without a norm as released."""
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        chosen, ratio = Cosine(n=self.n, m=self.m), self.m / self.n
+        if self.gain == "role":
+            return chosen.scaled({Usage.READ: 1 / sqrt(ratio), Usage.QUERY: 1.0}.get(use, sqrt(ratio)))
+        return chosen.scaled(1 / sqrt(ratio)) if self.gain == "unnormalized" else chosen
+
+    @property
+    def tied_factor(self) -> float:
+        return self.n / self.m if self.gain == "role" else 1.0
+
+
+@dataclass(frozen=True)
+class DrawnMap(AxisMap):
+    """All units once, then units at random; what reads them divides by their count (bert2BERT, arXiv 2110.07143).
+
+    One draw for each axis of the whole model. Norms follow the copies, which are not as many of each, so
+    their mean and variance are not those of the source. The paper says nothing of a tied head; here the last
+    norm takes a factor of n/m before it, so that logits keep their size.
+
+    Attributes
+    ----------
+    drawn
+        Seed of the draw.
+    groups
+        Key-value heads before and after, on the axis of query heads: a group is drawn whole.
+    """
+
+    drawn: int
+    groups: tuple[int, int] | None = None
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        copies = Replicate(n=self.n, m=self.m, groups=self.groups, drawn=self.drawn)
+        if use is Usage.READ:
+            return replace(copies, divide="count")
+        if use is Usage.QUERY:
+            return replace(copies, divide="count", gain=sqrt(self.m / self.n))
+        return copies
+
+    @property
+    def tied_factor(self) -> float:
+        return self.n / self.m
 
 
 @dataclass(frozen=True)

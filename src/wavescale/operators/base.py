@@ -69,3 +69,11 @@ class Operator(ABC):
         import torch
 
         return self.apply(torch.eye(self.n, dtype=torch.float64), 0).numpy()
+
+
+class Transform(Operator):
+    """An operator that is a transform of signals, so that layers can be resampled with it as well."""
+
+    @abstractmethod
+    def weights(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """The same as `matrix`, without torch: a plan needs it."""

@@ -54,11 +54,15 @@ class Replicate(Copies):
         source group whole, so that every query head keeps a copy of its own keys and values.
     tiled
         Copies of the whole axis one after the other, rather than those of each unit side by side.
+    drawn
+        A seed: all units once in their order, then units at random (bert2BERT, Chen et al. 2022, arXiv
+        2110.07143, equation 4). With `groups` a group is drawn whole.
     """
 
     divide: Divide = "no"
     groups: tuple[int, int] | None = None
     tiled: bool = False
+    drawn: int | None = None
 
     def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         import torch
@@ -80,7 +84,7 @@ class Replicate(Copies):
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return copied_units(self.n, self.m, self.groups, self.tiled)
+        return copied_units(self.n, self.m, self.groups, self.tiled, self.drawn)
 
     @property
     def total(self) -> float:
@@ -94,7 +98,7 @@ class Replicate(Copies):
 
     def describe(self) -> str:
         by = {"no": "", "root": " ÷ √count", "count": " ÷ count", "square": " ÷ count²"}[self.divide]
-        tiled = " end to end" if self.tiled else ""
+        tiled = " end to end" if self.tiled else " drawn at random" if self.drawn is not None else ""
         return f"copies{by}{tiled}{' in whole groups' if self.groups else ''}{self.gain_text}"
 
     def transposed_inverse(self) -> Replicate:
@@ -114,11 +118,11 @@ def _divided_by(power: float) -> Divide:
 
 @lru_cache(maxsize=64)
 def copied_units(
-    n: int, m: int, groups: tuple[int, int] | None = None, tiled: bool = False
+    n: int, m: int, groups: tuple[int, int] | None = None, tiled: bool = False, drawn: int | None = None
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Which source unit each of m target units copies, as an int64 array of shape (m,).
 
-    `groups` and `tiled` are as in `Replicate`.
+    `groups`, `tiled` and `drawn` are as in `Replicate`.
 
     Examples
     --------
@@ -129,6 +133,13 @@ def copied_units(
     >>> copied_units(4, 8, groups=(2, 2), tiled=True)   # two groups of two become two groups of four
     array([0, 1, 0, 1, 2, 3, 2, 3])
     """
+    if drawn is not None:
+        whole = (n, m) if groups is None else groups
+        rest = np.random.default_rng(drawn).integers(0, whole[0], whole[1] - whole[0])
+        units: np.ndarray[tuple[int], np.dtype[np.int64]] = np.concatenate([np.arange(whole[0]), rest])
+        each = np.arange(n // whole[0])
+        found: np.ndarray[tuple[int], np.dtype[np.int64]] = (units[:, None] * len(each) + each).reshape(-1)
+        return found
     if groups is None:
         place = np.arange(m, dtype=np.int64)
         return place % n if tiled else place * n // m

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from wavescale.operators.base import Operator
+from wavescale.operators.base import Transform
 from wavescale.resampling import Boundary, Taps, levels, taps
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resample(Operator):
+class Resample(Transform):
     """`wavescale.resample` as an operator: orthonormal when `gain` is 1.
 
     Attributes
@@ -55,6 +56,9 @@ class Resample(Operator):
         """The operator by rows, without its gain."""
         found = taps(self.n, self.m, self.wavelet, self.boundary, self.dual)
         return found if self.entries == "plain" else found.squared()
+
+    def weights(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        return self.taps().scaled(self.gain).matrix()
 
     def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         return self.taps().scaled(self.gain).apply(x, axis)
