@@ -7,16 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.__main__ import make
+import torch
+from report.__main__ import app, make
 from report.ablation import best, ends
 from report.curves import band
+from report.looking import activation_map, attention, rollout
 from report.rows import Row, read_rows
 from report.savings import lead, saving_of
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from transfer import outcomes
-from transfer.runs import Run, load_run
+from transfer.runs import HERE, Run, load_run
+from transfer.tasks import Data, fresh_model, load_task
+from transformers import DeiTConfig, DeiTForImageClassification
+from typer.testing import CliRunner
+
+import wavescale
+from tiny import Case, inputs_for
+from tiny import make as tiny
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
 COMMON = {"config": {}, "source": SIZES, "target": SIZES, "steps": 40, "batch": 4, "rates": [0.001, 0.01],
@@ -211,6 +220,90 @@ def test_without_results_nothing_is_drawn(home: Path, tmp_path: Path) -> None:
     assert "## Wavelets" not in text
     assert line(text.partition("## ")[0], "wavescale") == ["wavescale", "not run yet", "not run yet"]
     assert not {path.suffix for path in (tmp_path / "docs").iterdir()} & {".svg", ".png"}
+
+
+def small_deit() -> DeiTForImageClassification:
+    torch.manual_seed(2)
+    config = DeiTConfig(**SIZES | {"num_hidden_layers": 3}, image_size=6, patch_size=2, num_channels=1, num_labels=3)
+    return DeiTForImageClassification(config).double().eval()
+
+
+def small_image() -> torch.Tensor:
+    return torch.randn(1, 1, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def test_attention_is_of_every_layer_and_sums_to_one() -> None:
+    model = tiny(Case("gpt2", "GPT2LMHeadModel"))
+    ids = inputs_for(model)["input_ids"][:1]
+    found = attention(model, {"input_ids": ids})
+    assert found.shape == (model.config.num_hidden_layers, ids.shape[1], ids.shape[1])
+    assert torch.allclose(found.sum(-1), torch.ones(found.shape[:2], dtype=found.dtype))
+    assert not found.triu(1).any()
+    whole, one = rollout(found[:2]), torch.eye(ids.shape[1], dtype=found.dtype)
+    assert torch.allclose(whole, (found[1] + one) / 2 @ (found[0] + one) / 2)
+
+
+def test_an_activation_map_is_that_of_small_changes() -> None:
+    model, pixels, states = small_deit(), small_image(), []
+
+    def logit(channel: int | None, step: float) -> float:
+        """Of class 1, after a channel of all patches has been changed where the last layer reads them."""
+
+        def change(_: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            moved = arguments[0].clone()
+            states.append(arguments[0])
+            if channel is not None:
+                moved[:, 2:, channel] += step
+            return (moved, *arguments[1:])
+
+        handle = model.deit.layers[-1].register_forward_pre_hook(change)
+        with torch.no_grad():
+            found = float(model(pixels).logits[0, 1])
+        handle.remove()
+        return found
+
+    weights = [(logit(channel, 1e-5) - logit(channel, -1e-5)) / 2e-5 / 9 for channel in range(8)]
+    expected = (states[0][0, 2:] @ torch.tensor(weights, dtype=torch.float64)).relu().view(3, 3)
+    assert expected.any()
+    assert torch.allclose(activation_map(model, {"pixel_values": pixels}, 1), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_an_inserted_layer_is_looked_through() -> None:
+    model, pixels = small_deit(), small_image()
+    before = activation_map(model, {"pixel_values": pixels}, 1)
+    grown = wavescale.resize(model, num_hidden_layers=6)
+    assert torch.allclose(activation_map(grown, {"pixel_values": pixels}, 1), before, atol=1e-9)
+
+
+def test_maps_are_drawn_of_the_models_that_are_there(tmp_path: Path) -> None:
+    text = {**COMMON, "data": TEXT | {"tokenizer": 300}}
+    digits = {**COMMON, "data": {"digits": True, "measured": 20}, "config": {"patch_size": 14}, "quality": "accuracy"}
+    configs: dict[str, Any] = {
+        "defaults": {},
+        "gpt-s2l/row": {**text, "task": "causal"},
+        "bert-s2l/row": {**text, "task": "masked"},
+        "deit-s2l/row": {**digits, "task": "images", "source_run": ["deit-s2l", "source"]},
+    }
+    for row in ("gpt-s2l", "deit-s2l", "bert-s2l"):
+        for method in ("scratch", "source", "wavescale"):
+            configs[f"{row}/{method}"] = {"options": {} if method == "wavescale" else None}
+    for name, content in configs.items():
+        path = tmp_path / "runs" / "cpu" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    work, file = tmp_path / "work", HERE / "LOG.md"
+    for row in ("gpt-s2l", "deit-s2l"):
+        for method, part in (("source", "model"), ("scratch", "start"), ("wavescale", "start")):
+            run = load_run("cpu", row, method, runs=tmp_path / "runs")
+            model = fresh_model(run, load_task(run, Data(None, (file,), work)), SIZES | {"num_hidden_layers": 2})
+            model.save_pretrained(work / run.folder / part)
+    arguments = ["maps", "--work", str(work), "--docs", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs")]
+    done = CliRunner().invoke(app, [*arguments, "--train-file", str(file)], catch_exceptions=False)
+    assert done.exit_code == 0
+    made = {path.name: path.stat().st_size for path in (tmp_path / "docs").iterdir()}
+    assert set(made) == {"maps-gpt-s2l.png", "maps-deit-s2l.png"}
+    assert all(2_000 < size < 300_000 for size in made.values())
+    assert "maps-deit-s2l.png" in done.output
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
