@@ -24,6 +24,7 @@ from report.rows import read_rows
 from report.words import write_page
 
 DOCS = HERE.parent / "docs"
+PLACE = "Folder for what is made; docs, or docs/SCALE for other scales than cpu."
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 
 
@@ -31,13 +32,13 @@ app = typer.Typer(invoke_without_command=True, add_completion=False)
 def main(
     context: typer.Context,
     scale: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
-    docs: Annotated[Path, typer.Option(help="Folder for what is made.")] = DOCS,
+    docs: Annotated[Path | None, typer.Option(help=PLACE)] = None,
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     runs: Annotated[Path, typer.Option(help="Folder of the runs' configs.")] = RUNS,
 ) -> None:
     """Make docs/savings.md with its figures, and docs/savings.html."""
     if context.invoked_subcommand is None:
-        make(scale, docs, results, runs)
+        make(scale, _home(docs, scale), results, runs)
 
 
 def make(scale: str, docs: Path, results: Path, runs: Path) -> None:
@@ -55,14 +56,22 @@ def maps(
     train_file: Annotated[list[Path] | None, typer.Option(help="A text instead of those; several times.")] = None,
     work: Annotated[Path, typer.Option(help="Working folder of the runs.")] = Path("runs/transfer"),
     scale: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
-    docs: Annotated[Path, typer.Option(help="Folder for what is made.")] = DOCS,
+    docs: Annotated[Path | None, typer.Option(help=PLACE)] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs' configs.")] = RUNS,
 ) -> None:
     """Draw where sources and resized models look, into docs/maps-ROW.png; rows without models are left out."""
-    docs.mkdir(parents=True, exist_ok=True)
+    home = _home(docs, scale)
+    home.mkdir(parents=True, exist_ok=True)
     disable_progress_bar()
     rows = read_rows(scale, RESULTS, runs)
-    tell(draw_maps(rows, Data(data_dir, tuple(train_file or ()), work), docs, runs))
+    tell(draw_maps(rows, Data(data_dir, tuple(train_file or ()), work), home, runs))
+
+
+def _home(docs: Path | None, scale: str) -> Path:
+    """Where what is made of a scale goes."""
+    if docs is not None:
+        return docs
+    return DOCS if scale == "cpu" else DOCS / scale
 
 
 def tell(made: Sequence[Path]) -> None:

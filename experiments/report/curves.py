@@ -61,12 +61,14 @@ def draw_row(panel: Axes, row: Row, axis: Axis, colour: Mapping[str, str]) -> No
 
 
 def limits(row: Row) -> tuple[float, float] | None:
-    """From the quality of scratch early on to a little beyond the best; None where there is no scratch yet."""
+    """From the quality of scratch early on to a little beyond the best; None without a scratch that has learned."""
     if row.target is None:
         return None
     early = [np.interp(CUT * one.run.steps, one.steps, one.qualities) for one in row.trained[SCRATCH]]
     ends = [quality for name in row.methods for one in row.trained[name] for quality in one.qualities]
     worst, best = float(np.mean(early)), max(ends) if row.first.greater_is_better else min(ends)
+    if worst == best:
+        return None
     beyond = best + 0.05 * (best - worst)
     return min(worst, beyond), max(worst, beyond)
 

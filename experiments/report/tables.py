@@ -48,7 +48,10 @@ def as_html(table: Table) -> str:
 
 
 def main_table(rows: Sequence[Row]) -> Table:
-    """The saving ratio of every method in every row, the paper's figures and the leads below."""
+    """The saving ratio of every method in every row, the paper's figures and the leads below.
+
+    A lead is a dash where a run is missing or did not come to the quality.
+    """
     methods = sorted({name for row in rows for name in row.methods} - {SCRATCH}, key=_ours_first)
     lines = [["method", *(row.name for row in rows)]]
     for method in methods:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from report.ablation import wavelet_table
 from report.described import rates_table, trained_table
+from report.maps import TOKENS
 from report.rows import Row
 from report.tables import main_table, markdown, row_table, tuning_table
 
@@ -22,7 +23,8 @@ on the way to the quality that scratch ends with**: r = (φ_scratch − φ)/φ_s
 training a mapping, and does not count the training of the source, which is there already; a column of its own counts
 it. FLOPs are counted by the rule in `experiments/flops.py`. Between two measurements the quality is taken to be linear.
 
-Means are over seeds, with the range in brackets where they differ. A run that used up the budget
+Means are over seeds, with the range in brackets where they differ. Seconds are those of training steps, without
+measuring; they depend on what else the machine did. A run that used up the budget
 and never came to the quality says so, with the quality that it ended with. The paper's figures are of other sizes,
 data and budgets, so they are there to compare orders of magnitude and ranks.
 """
@@ -36,6 +38,12 @@ The quality at the end of the budget:
 """
 WAVELETS = """The paper's way with other wavelets, all at one rate. The quality at the start → after the budget;
 **bold** is the best end of a row.
+"""
+MAPS = f"""Made by `python -m report maps` from the models that runs have kept: `start` is before any training, `trained`
+is where the run ended. For text, attention over the first {TOKENS} tokens of a held-out window, the mean over heads: a
+line is a token, a column what it attends to, and the root is shown so that weak attention is seen as well. For images,
+rollout of attention from the class token to the patches, and Grad-CAM for the right class. A layer that exact growth
+has inserted attends but adds nothing yet: rollout, which sees attention alone, counts it all the same.
 """
 INTERACTIVE = """`savings.html`, made by the same command, shows the same curves with their exact values; it needs no
 network.
@@ -67,7 +75,6 @@ def _lines(rows: Sequence[Row], docs: Path, scale: str) -> Iterator[str]:
         yield f"## {row.name}\n"
         yield from _picture(f"savings-{row.name}.svg", f"{row.name}: quality against FLOPs and against steps", docs)
         yield markdown(row_table(row)) + "\n"
-        yield from _picture(f"maps-{row.name}.png", f"{row.name}: where source and resized models look", docs)
     if tuning:
         yield "## Fine-tuning at once\n"
         yield TUNING
@@ -77,6 +84,15 @@ def _lines(rows: Sequence[Row], docs: Path, scale: str) -> Iterator[str]:
         yield WAVELETS
         yield from _picture("savings-wavelets.svg", "The quality of each wavelet in each row", docs)
         yield markdown(wavelet_table(wavelets)) + "\n"
+    if any((docs / _maps(row)).is_file() for row in savings):
+        yield "## Where the models look\n"
+        yield MAPS
+        for row in savings:
+            yield from _picture(_maps(row), f"{row.name}: where source and resized models look", docs)
+
+
+def _maps(row: Row) -> str:
+    return f"maps-{row.name}.png"
 
 
 def _picture(name: str, told: str, docs: Path) -> Iterator[str]:

@@ -304,6 +304,8 @@ def test_maps_are_drawn_of_the_models_that_are_there(tmp_path: Path) -> None:
     assert set(made) == {"maps-gpt-s2l.png", "maps-deit-s2l.png"}
     assert all(2_000 < size < 300_000 for size in made.values())
     assert "maps-deit-s2l.png" in done.output
+    make("cpu", tmp_path / "docs", tmp_path / "results", tmp_path / "runs")
+    assert "(maps-deit-s2l.png)" in section(tmp_path, "Where the models look")
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
