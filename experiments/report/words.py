@@ -39,8 +39,8 @@ The quality at the end of the budget:
 WAVELETS = """The paper's way with other wavelets, all at one rate. The quality at the start → after the budget;
 **bold** is the best end of a row.
 """
-MAPS = f"""Made by `python -m report maps` from the models that runs have kept: `start` is before any training, `trained`
-is where the run ended. For text, attention over the first {TOKENS} tokens of a held-out window, the mean over heads: a
+MAPS = f"""Made by `python -m report maps` from models that runs have kept: `start` is before any training, `trained` is
+where the run ended. For text, attention over the first {TOKENS} tokens of a held-out window, the mean over heads: a
 line is a token, a column what it attends to, and the root is shown so that weak attention is seen as well. For images,
 rollout of attention from the class token to the patches, and Grad-CAM for the right class. A layer that exact growth
 has inserted attends but adds nothing yet: rollout, which sees attention alone, counts it all the same.
