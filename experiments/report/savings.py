@@ -81,13 +81,18 @@ def saving_of(row: Row, method: str, share: float = 1.0, measure: Measure = "flo
     return Saving(values, missed, waiting)
 
 
+def baselines(row: Row) -> list[str]:
+    """The methods of a row that are neither scratch nor ours."""
+    return [name for name in row.methods if name != SCRATCH and not name.startswith(OURS)]
+
+
 def lead(row: Row, method: str) -> tuple[float, str] | None:
     """By how much of r a method is ahead of the best baseline, over the seeds that both have, and which that is.
 
     None where the method, or every baseline, has no r yet or did not come to the quality.
     """
     mine = saving_of(row, method)
-    others = {name: saving_of(row, name) for name in row.methods if name != SCRATCH and not name.startswith(OURS)}
+    others = {name: saving_of(row, name) for name in baselines(row)}
     means = {name: other.mean for name, other in others.items()}
     reached = {name: mean for name, mean in means.items() if mean is not None}
     if mine.mean is None or not reached:

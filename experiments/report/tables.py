@@ -10,7 +10,7 @@ from transfer.runs import SCRATCH, Run
 
 from report.paper import REPORTED
 from report.rows import Row, Trained
-from report.savings import OURS, lead, saving_of, spread
+from report.savings import OURS, baselines, lead, saving_of, spread
 
 # The first line is the head.
 Table = Sequence[Sequence[str]]
@@ -82,7 +82,10 @@ def _lead(row: Row, method: str) -> str:
     if found is None:
         return "-"
     points, best = found
-    return f"{100 * points:+.1f} points over {best}"
+    others = baselines(row)
+    run = sum(bool(row.trained[name]) for name in others)
+    missing = "" if run == len(others) else f" ({run} of {len(others)} baselines run)"
+    return f"{100 * points:+.1f} points over {best}{missing}"
 
 
 def row_table(row: Row) -> Table:
