@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint types unit reproduce install clean
+.PHONY: demo test lint types unit reproduce report install clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/wavescale demo
@@ -26,6 +26,10 @@ unit:
 reproduce: $(VENV)/test.done
 	$(BIN)/python experiments/reproduce.py $(TRAIN_FILES:%=--train-file %) $(DATA_DIR:%=--data-dir %) \
 		$(ROW:%=--row %) $(METHOD:%=--method %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)
+
+# docs/savings.md with its figures, and docs/savings.html, from the results in experiments/results
+report: $(VENV)/test.done
+	PYTHONPATH=experiments $(BIN)/python -m report $(SCALE:%=--scale %)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -48,8 +48,8 @@ def optimizer_of(model: GPT2LMHeadModel, run: Run) -> torch.optim.AdamW:
     decayed, rate = decayed_names(model), run["rate"] * run["source_peak"]
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        # Of 3 layers made 6 by insertion every second is new.
-        inserted = ".h." in name and int(name.split(".")[2]) % 2 == 1 and model.config.n_layer == 6
+        # Of layers that insertion made twice as many every second is new.
+        inserted = ".h." in name and int(name.split(".")[2]) % 2 == 1
         key = (0.01 if name in decayed else 0.0, rate * (run["fresh"] if inserted else 1))
         groups.setdefault(key, []).append(parameter)
     ordered = sorted(groups.items(), key=lambda item: -item[0][0])
@@ -204,8 +204,10 @@ def main() -> None:
             if not mine or result.is_file():
                 continue
             steps = run["source_steps"]
-            recipe = {**entries["source"], "steps": steps, "every": steps // 20}
-            trained = trained_source(arguments.work / f"source{steps}", corpus, recipe, began + arguments.seconds)
+            layers, width = run["source_layers"], run["source_width"]
+            recipe = {**entries["source"], "layers": layers, "width": width, "steps": steps, "every": steps // 20}
+            home = arguments.work / f"source{layers}x{width}-{steps}"
+            trained = trained_source(home, corpus, recipe, began + arguments.seconds)
             if trained is None:
                 continue
             source, state = trained

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import transformers
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertForMaskedLM,
     BertForQuestionAnswering,
@@ -213,7 +214,7 @@ def fresh_model(run: Run, task: Task, sizes: Mapping[str, int]) -> PreTrainedMod
 
 def load_trained(folder: Path) -> PreTrainedModel:
     """A model that a run has kept, of the class that it was."""
-    found = PretrainedConfig.from_pretrained(folder).architectures or [""]
+    found = AutoConfig.from_pretrained(folder).architectures or [""]
     model: PreTrainedModel = getattr(transformers, found[0]).from_pretrained(folder, dtype=torch.float32)
     return model
 
