@@ -100,6 +100,54 @@ def test_bert2bert_on_bert(preset: str, seed: int) -> None:
     )
 
 
+# The maps of a layer: what they write and what they read. GPT-2 stores (in, out), and three maps end to end.
+MAPS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
+    "gpt2": (
+        "transformer.h.{}.",
+        {"attn.c_attn": ("heads", "hidden"), "attn.c_proj": ("hidden", "heads"),
+         "mlp.c_fc": ("intermediate", "hidden"), "mlp.c_proj": ("hidden", "intermediate")},
+    ),
+    "llama": (
+        "model.layers.{}.",
+        {"self_attn.q_proj": ("heads", "hidden"), "self_attn.k_proj": ("kv_heads", "hidden"),
+         "self_attn.v_proj": ("kv_heads", "hidden"), "self_attn.o_proj": ("hidden", "heads"),
+         "mlp.gate_proj": ("intermediate", "hidden"), "mlp.up_proj": ("intermediate", "hidden"),
+         "mlp.down_proj": ("hidden", "intermediate")},
+    ),
+    "vit": (
+        "vit.encoder.layer.{}.",
+        {"attention.attention.query": ("heads", "hidden"), "attention.attention.key": ("kv_heads", "hidden"),
+         "attention.attention.value": ("kv_heads", "hidden"), "attention.output.dense": ("hidden", "heads"),
+         "intermediate.dense": ("intermediate", "hidden"), "output.dense": ("hidden", "intermediate")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["bert2bert-fpi", "bert2bert-aki"])
+@pytest.mark.parametrize("factor", ["3/2", "2"])
+@pytest.mark.parametrize("case", [case for case in MAIN_CASES if case.family in MAPS], ids=str)
+def test_bert2bert_on_other_families(case: Case, factor: str, preset: str) -> None:
+    model = make(case, num_hidden_layers=3)
+    options: dict[str, Any] = {"scale_width": factor, "num_hidden_layers": 4}
+    source, target = resized(model, preset, **options)
+    maps = {axis: drawn(model, preset, axis, **options) for axis in ("hidden", "intermediate", "heads", "kv_heads")}
+    maps = {axis: rows(g, 4) if "heads" in axis else g for axis, g in maps.items()}  # head_dim is 4 throughout
+    kept = {axis: int(g.max()) + 1 for axis, g in maps.items()}
+    before, tensors = MAPS[case.family]
+    for layer, origin in enumerate([0, 1, 2, 2]):
+        following = min(origin + 1, 2) if preset == "bert2bert-aki" else origin
+        for name, (writes, reads) in tensors.items():
+            found = target[f"{before.format(layer)}{name}.weight"].double()
+            own, other = (source[f"{before.format(k)}{name}.weight"].double() for k in (origin, following))
+            if case.family == "gpt2":
+                found, own, other = found.T, own.T, other.T
+            number = 3 if name == "attn.c_attn" else 1
+            for got, a, b in zip(found.chunk(number), own.chunk(number), other.chunk(number), strict=True):
+                a, b = (expand(weight, maps[writes], maps[reads]) for weight in (a, b))
+                expected = torch.cat([a[: kept[writes]], b[kept[writes] :]])
+                assert torch.allclose(got, expected, atol=1e-6), (layer, name)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("preset", ["bert2bert-fpi", "bert2bert-aki"])
 def test_units_that_are_drawn_keep_the_function_where_no_norm_stands_between(case: Case, preset: str) -> None:
@@ -158,6 +206,20 @@ def test_heads_that_would_leave_their_groups_are_refused(heads: int, groups: int
         wavescale.plan_resize(
             make(QWEN2), preset="bert2bert-fpi", num_attention_heads=heads, num_key_value_heads=groups
         )
+
+
+def test_a_plan_says_what_is_lost() -> None:
+    model = make(BERT, num_hidden_layers=3)
+    wider: dict[str, Any] = {"scale_width": 2}
+    fpi, aki, units = (
+        " ".join(wavescale.plan_resize(model, preset=f"bert2bert-{kind}", **sizes).remarks)
+        for kind, sizes in (("fpi", wider), ("aki", wider), ("fpi", {"intermediate_size": 40}))
+    )
+    assert "hidden 16 to 32" in fpi
+    assert "another mean and variance" in fpi
+    assert "intermediate" not in fpi  # its copies keep the function
+    assert "the layer behind it" in aki
+    assert units == ""
 
 
 def test_other_seeds_draw_other_units() -> None:
@@ -310,6 +372,16 @@ def test_cosines_leave_alone_what_keeps_its_size(case: Case, preset: str) -> Non
     kept = [name for name in source if source[name].shape == target[name].shape]
     assert kept
     assert all(torch.equal(source[name], target[name]) for name in kept)
+
+
+def test_a_plan_says_that_the_released_transform_has_no_norm() -> None:
+    model = make(BERT, num_hidden_layers=3)
+    said = [
+        " ".join(wavescale.plan_resize(model, preset=preset, num_hidden_layers=2).remarks)
+        for preset in ("front-dct", "front-dct-corrected")
+    ]
+    assert ["has no norm" in text for text in said] == [True, False]
+    assert all("layers 3 to 2" in text and "2 cosines" in text for text in said)
 
 
 def test_gains_of_cosines_are_theirs_alone() -> None:

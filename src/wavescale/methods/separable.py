@@ -298,6 +298,18 @@ class Separable(Method):
                 f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
                 f"at {hidden.m} it comes close (verify says how close)"
             )
+        if isinstance(hidden, DrawnMap):
+            remarks.append(
+                "channels drawn at random are not copied equally often, so norms see another mean and variance; "
+                "width 'replicate' copies them equally often"
+            )
+        if choices.width == "aki" and self.maps:
+            remarks.append("new outputs of a layer come from the layer behind it, and are no copies of its own")
+        if choices.gain == "unnormalized" and source.sizes != target.sizes:
+            remarks.append(
+                "the transform has no norm: what is left of a weight is multiplied by √(n/m) for each axis, layers "
+                "included; front-dct-corrected takes gains by role"
+            )
         if source.sizes == target.sizes and self.depth.exact and not self.resizing.orders:
             remarks.append("nothing changes: give a size, such as --hidden-size or --scale-width")
         shrinks = [name for name, n in source.sizes.axes.items() if target.sizes.axes[name] < n]
