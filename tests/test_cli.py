@@ -476,8 +476,10 @@ def test_presets_of_others_reach_the_plan(preset: str, option: str, folder: Path
     assert plan.choices.preset == preset
 
 
-def test_every_preset_is_tried_and_listed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_preset_is_tried_and_explained(capfd: pytest.CaptureFixture[str]) -> None:
     assert {*OTHERS, "default", "paper", "ligo", "mango"} == set(PRESETS)  # the last two are trained
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [preset for preset in PRESETS if f"`{preset}`" not in readme] == []
     for command in ("plan", "resize"):
         run([command, "--help"])
         text = re.sub(r"-\s+", "-", capfd.readouterr().out)  # lines may break within a name

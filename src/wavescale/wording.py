@@ -58,6 +58,8 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"{describe(of, star)} · {name} {how}"
         case Merge(of, cells, _, m, name):
             return f"{describe(of, star)} · {name} {cells.shape[0]}→{m}: similar units merged"
+        case Scale(Restore() as of, factor):
+            return f"{factor:.4g}·({describe(of, star)})"
         case Scale(of, factor):
             return f"{factor:.4g}·{describe(of, star)}"
         case Sum(terms):

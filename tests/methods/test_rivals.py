@@ -351,6 +351,26 @@ def spread_out(model: Any) -> Any:
     return model
 
 
+def test_a_layer_map_says_whose_mean_and_spread_a_layer_takes() -> None:
+    model = spread_out(make(BERT, num_hidden_layers=3))
+    source, target = resized(model, "front-dct", layer_map=[2, 0, 2], intermediate_size=13)
+    for layer, origin in enumerate((2, 0, 2)):
+        name = "bert.encoder.layer.{}.intermediate.dense.weight"
+        weight = source[name.format(origin)].double().numpy()
+        expected = front(weight[None], (1, 13, 16))[0]
+        assert np.allclose(target[name.format(layer)], expected, atol=1e-6 * np.abs(expected).max())
+        kept = "bert.encoder.layer.{}.output.dense.bias"
+        assert torch.equal(target[kept.format(layer)], source[kept.format(origin)])
+
+
+def test_a_plan_says_where_mean_and_spread_come_from() -> None:
+    lines = wavescale.plan_resize(make(BERT), preset="front-dct-corrected", hidden_size=8).tensor_lines()
+    z = "hidden 16→8: 8 cosines × 0.7071, with mean and spread of"
+    assert any(line.endswith(f"z(dense) · {z} dense") for line in lines)
+    tied = next(line for line in lines if line.startswith("cls.predictions.transform.LayerNorm.weight"))
+    assert tied.endswith(f"2·(z(LayerNorm) · {z} LayerNorm)")
+
+
 def test_front_multiplies_identical_layers() -> None:
     """Twelve identical layers become four: without a norm each is three times as large, apart from its mean."""
     model = make(BERT, num_hidden_layers=12)
