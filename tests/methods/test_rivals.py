@@ -384,6 +384,14 @@ def test_front_multiplies_identical_layers() -> None:
     assert torch.allclose(corrected[name], weight, atol=1e-5)
 
 
+@pytest.mark.parametrize(("preset", "times"), [("front-dct", 2.0), ("front-dct-corrected", 1.0)])
+def test_at_half_the_width_the_released_transform_doubles_spreads(preset: str, times: float) -> None:
+    source, target = resized(make(BERT, hidden_size=64), preset, hidden_size=32, num_attention_heads=2)
+    for name in ("attention.self.query", "attention.self.value", "attention.output.dense"):
+        before, after = (tensors[f"bert.encoder.layer.0.{name}.weight"].std() for tensors in (source, target))
+        assert float(after / before) == pytest.approx(times, rel=0.1)
+
+
 @pytest.mark.parametrize("case", MAIN_CASES, ids=str)
 @pytest.mark.parametrize("preset", ["front-dct", "front-dct-corrected"])
 def test_cosines_leave_alone_what_keeps_its_size(case: Case, preset: str) -> None:
