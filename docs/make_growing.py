@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "growth_training"
 CURVES = {
-    "late-antisymmetric-rate0.0625": ("source of 6,000 steps, a sixteenth of its peak (the recipe)", "#1f6fb2", "-"),
+    "late-antisymmetric-rate0.1": ("source of 6,000 steps, a tenth of its peak (the recipe)", "#1f6fb2", "-"),
     "late-antisymmetric-rate0.125": ("source of 6,000 steps, an eighth", "#1f6fb2", "--"),
     "antisymmetric-rate0.125": ("source of 2,000 steps, an eighth", "#b8500f", "--"),
     "antisymmetric-rate0.25": ("source of 2,000 steps, a quarter", "#b8500f", ":"),

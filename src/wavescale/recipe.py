@@ -83,7 +83,7 @@ class Recipe:
 
 
 # The keys are `Plan.keeps_function` and whether the model has fewer parameters than its source.
-_EXACT = Recipe(0.0625, 0.1, 0.1, 0.01, "experiments/growth_training.py, exact growth of a small GPT-2.")
+_EXACT = Recipe(0.1, 0.1, 0.1, 0.01, "experiments/growth_training.py, exact growth of a small GPT-2.")
 _LOSSY = Recipe(0.25, 0.1, 0.1, 0.01, "experiments/growth_training.py, the paper preset on a small GPT-2.")
 _SHRUNK = Recipe(1.0, 0.125, 0.1, 0.01, "experiments/shrink_gain.py, a small GPT-2 at half and two thirds.")
 
