@@ -76,7 +76,7 @@ def _train(run: Run, bench: Bench) -> None:
     source = None if run.source_run is None else final_model(bench.run(run.scale, *run.source_run), bench)
     wanted = _wanted(run, bench)
     task, home = bench.task(run), bench.work / run.folder
-    run = _probed(run, task, source, wanted, bench)
+    run = _probed(run, task, source, bench)
     outcome, made = _run(run, task, source, wanted, home)
     if processes().is_main_process:
         model = home / "model"
@@ -104,22 +104,21 @@ def _wanted(run: Run, bench: Bench) -> float | None:
 
 
 def _name(run: Run) -> str:
-    return f"rate{run.rate:g}-warmup{run.warmup:g}"
+    return f"rate{run.rate:g}-warmup{run.warmup:g}-steps{run.steps}"
 
 
-def _run(
-    run: Run, task: Task, source: Path | None, wanted: float | None, home: Path, limit: int | None = None
-) -> tuple[Outcome, int]:
+def _run(run: Run, task: Task, source: Path | None, wanted: float | None, home: Path) -> tuple[Outcome, int]:
     start = make_start(run, task, source, home / "start")
     teacher = load_trained(source) if run.distillation is not None and source is not None else None
-    return train(run, task, start, teacher, wanted, home / _name(run), limit), start.flops
+    return train(run, task, start, teacher, wanted, home / _name(run)), start.flops
 
 
-def _probed(run: Run, task: Task, source: Path | None, wanted: float | None, bench: Bench) -> Run:
-    """The run with the rate and the warm-up that its probes found best; a probe is a run that ends early.
+def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
+    """The run with the rate and the warm-up that its probes found best; a probe is the run with a small budget.
 
-    The rates are compared at the first warm-up, then the other warm-ups at the best rate. The best one is gone
-    on with; other seeds of the method take over what the first one's probes found.
+    Its schedule is as short as its budget, so that every rate has come down to its floor where they are
+    compared: at its highest a rate looks worse than it is. The rates are compared at the first warm-up, then the
+    other warm-ups at the best rate. Other seeds of the method take over what the first one's probes found.
     """
     if not run.rates:
         return run
@@ -130,14 +129,14 @@ def _probed(run: Run, task: Task, source: Path | None, wanted: float | None, ben
         probes: list[dict[str, float]] = []
 
         def try_out(rate: float, warmup: float) -> None:
-            probe = first.at(rate, warmup)
-            outcome, _ = _run(probe, task, source, wanted, home, probe.probe_steps)
+            probe = replace(first.at(rate, warmup), steps=first.probe_steps, marks=1)
+            outcome, _ = _run(probe, task, source, None, home)
             last = outcome.curve[-1]
             probes.append({"rate": rate, "warmup": warmup, "step": last["step"], run.quality: last[run.quality]})
 
         def best() -> Mapping[str, float]:
             sign = -1 if run.greater_is_better else 1
-            return min(probes, key=lambda probe: (probe["step"], sign * probe[run.quality]))
+            return min(probes, key=lambda probe: sign * probe[run.quality])
 
         for rate in run.rates:
             try_out(rate, run.warmups[0])
@@ -148,9 +147,8 @@ def _probed(run: Run, task: Task, source: Path | None, wanted: float | None, ben
             found = {"row": run.row, "method": run.method, "seed": first.seed, "chosen": best(), "probes": probes}
             outcomes.write(path, found)
             for probe in probes:
-                if probe is not best():
-                    folder = home / _name(first.at(probe["rate"], probe["warmup"]))
-                    shutil.rmtree(folder, ignore_errors=True)
+                tried = replace(first.at(probe["rate"], probe["warmup"]), steps=first.probe_steps)
+                shutil.rmtree(home / _name(tried), ignore_errors=True)
         processes().wait_for_everyone()
     chosen = outcomes.read(path)["chosen"]
     return run.at(chosen["rate"], chosen["warmup"])

@@ -67,7 +67,7 @@ class Run:
     rates, warmups
         The grid from which probes choose; empty for a run whose rate and warm-up are given.
     probe
-        The share of the budget that a probe takes.
+        The share of the budget that a probe takes; its schedule is as short.
     floor, weight_decay, beta2, smoothing
         Of the schedule, AdamW and the loss.
     marks
@@ -100,7 +100,7 @@ class Run:
     optimizer_state: bool = False
     rate: float = 0.0
     warmup: float = 0.0
-    probe: float = 0.08
+    probe: float = 0.15
     floor: float = 0.1
     weight_decay: float = 0.01
     beta2: float = 0.999
@@ -121,8 +121,8 @@ class Run:
 
     @property
     def probe_steps(self) -> int:
-        """Steps of a probe, a whole number of measurements."""
-        return max(1, round(self.probe * self.marks)) * self.every
+        """Steps of a probe."""
+        return max(1, round(self.probe * self.steps))
 
     def reaches(self, found: float, wanted: float) -> bool:
         """Whether a quality is as good as another."""

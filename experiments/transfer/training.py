@@ -121,10 +121,10 @@ class Clock(TrainerCallback):  # type: ignore[misc]
 
 
 class Stop(TrainerCallback):  # type: ignore[misc]
-    """Ends a run at a quality, or saves it and ends it at a step."""
+    """Saves and measures a run where it ends: at a quality, or with its budget."""
 
-    def __init__(self, run: Run, wanted: float | None, limit: int) -> None:
-        self.run, self.wanted, self.limit = run, wanted, limit
+    def __init__(self, run: Run, wanted: float | None) -> None:
+        self.run, self.wanted = run, wanted
 
     def on_evaluate(
         self,
@@ -139,13 +139,12 @@ class Stop(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = control.should_save = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step >= self.limit:
+        if state.global_step >= self.run.steps:
             control.should_training_stop = control.should_save = control.should_evaluate = True
 
 
 def train(
     run: Run, task: Task, start: Start, teacher: PreTrainedModel | None, wanted: float | None, home: Path,
-    limit: int | None = None,
 ) -> Outcome:  # fmt: skip
     """Train a run, or go on with one.
 
@@ -159,11 +158,9 @@ def train(
         The quality that ends it; None to use the whole budget.
     home
         Folder of its checkpoints; a run goes on from the last one.
-    limit
-        The step that ends it, for a probe.
     """
     last = get_last_checkpoint(str(home)) if home.is_dir() else None
-    if last is not None and _ended(read_curve(run, Path(last)), run, wanted, limit):
+    if last is not None and _ended(read_curve(run, Path(last)), run, wanted):
         optimizer = torch.load(Path(last) / "optimizer.pt", weights_only=True)
         return Outcome(read_curve(run, Path(last)), load_trained(Path(last)), optimizer)
     clock = Clock()
@@ -201,7 +198,7 @@ def train(
         train_dataset=task.train, eval_dataset=task.validation,
         compute_metrics=MEASURES.get(run.quality),
     )  # fmt: skip
-    trainer.add_callback(Stop(run, wanted, run.steps if limit is None else limit))
+    trainer.add_callback(Stop(run, wanted))
     if start.moments is not None and last is None:
         _take_over(trainer.create_optimizer(), start.moments)
     trainer.train(resume_from_checkpoint=last)
@@ -240,7 +237,7 @@ def _curve(run: Run, state: TrainerState) -> list[Point]:
     return [points[step] for step in sorted(points)]
 
 
-def _ended(curve: list[Point], run: Run, wanted: float | None, limit: int | None) -> bool:
+def _ended(curve: list[Point], run: Run, wanted: float | None) -> bool:
     last = curve[-1]
-    at_end = last["step"] >= (run.steps if limit is None else limit)
+    at_end = last["step"] >= run.steps
     return at_end or (wanted is not None and run.reaches(last[run.quality], wanted))

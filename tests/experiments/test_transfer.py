@@ -181,14 +181,15 @@ def test_a_row_is_complete_and_has_its_savings(finished: Bench) -> None:
     }
 
 
-def test_probes_choose_the_rate_that_is_gone_on_with(finished: Bench) -> None:
+def test_probes_choose_the_rate(finished: Bench) -> None:
     probes = outcomes.read(finished.results / "row" / "wavescale-probes.json")
     assert [probe["rate"] for probe in probes["probes"]] == [0.001, 0.01]
+    assert {probe["step"] for probe in probes["probes"]} == {4}  # of 12
+    assert probes["chosen"] == min(probes["probes"], key=lambda probe: probe["loss"])
     run = outcomes.read(finished.results / "row" / "wavescale-seed0.json")
-    chosen = probes["chosen"]
-    assert run["run"]["rate"] == chosen["rate"]
-    measured = {point["step"]: point["loss"] for point in run["curve"]}
-    assert measured[chosen["step"]] == chosen["loss"]  # the probe is the run's beginning
+    assert run["run"]["rate"] == probes["chosen"]["rate"]
+    assert run["run"]["steps"] == 12
+    assert not list((finished.work / "cpu" / "row" / "wavescale-seed0").glob("rate*"))
 
 
 def test_a_second_time_nothing_is_done(finished: Bench) -> None:
