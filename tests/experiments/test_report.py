@@ -292,7 +292,7 @@ def test_maps_are_drawn_of_the_models_that_are_there(tmp_path: Path) -> None:
         path = tmp_path / "runs" / "cpu" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
-    work, file = tmp_path / "work", HERE / "LOG.md"
+    work, file = tmp_path / "work", HERE.parent / "LICENSE"
     for row in ("gpt-s2l", "deit-s2l"):
         for method, part in (("source", "model"), ("scratch", "start"), ("wavescale", "start")):
             run = load_run("cpu", row, method, runs=tmp_path / "runs")
