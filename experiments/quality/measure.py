@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import commit
 
 import wavescale
 from quality.benches import Bench, open_bench
 from quality.measures import Measured
-from quality.results import commit, write_row
+from quality.results import write_row
 from quality.rows import RESULTS, Config, Row, list_rows, load_config, row_options
 from quality.training import TrainingRow, list_training, train_row
 

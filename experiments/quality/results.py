@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from quality.rows import HERE
+from provenance import commit
+
 from wavescale.card import versions
 
 
@@ -24,10 +23,3 @@ def write_row(path: Path, result: dict[str, Any]) -> None:
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """All rows of a folder, in the order of their names."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-
-
-@cache
-def commit() -> str:
-    """The commit that this runs from, marked where tracked files have changed since; asked once."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from importlib.metadata import version
 from math import inf, isinf
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from provenance import commit
 
-from transfer.runs import HERE, RESULTS, RUNS, SCRATCH, Run, list_methods, list_rows, load_run
+from transfer.runs import RESULTS, RUNS, SCRATCH, Run, list_methods, list_rows, load_run
 from wavescale.card import versions
 
 Measure = Literal["flops", "total flops", "seconds"]
@@ -45,13 +44,6 @@ def _compact(found: Mapping[str, Any]) -> str:
         else:
             lines.append(f' "{name}": {json.dumps(value, ensure_ascii=False)}')
     return "{\n" + ",\n".join(lines) + "\n}"
-
-
-@cache
-def commit() -> str:
-    """The commit that this runs from, marked where tracked files have changed since."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def crossing(

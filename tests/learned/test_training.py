@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 
 import wavescale
-from tiny import CASES, Case, inputs_for, make
+from tiny import CASES, MAIN_CASES, Case, inputs_for, make
 from wavescale.analysis import Subject
 from wavescale.cli import run
 from wavescale.errors import OptionError
@@ -202,3 +202,18 @@ def test_every_class_grows(case: Case) -> None:
         with torch.no_grad():
             outputs = large(**inputs_for(large))
         assert all(value.isfinite().all() for value in outputs.values() if torch.is_tensor(value))
+
+
+@pytest.mark.parametrize("case", MAIN_CASES, ids=str)
+@pytest.mark.parametrize(("preset", "share"), [("ligo", 0.95), ("mango", 0.9)])
+def test_training_lowers_the_loss(case: Case, preset: str, share: float) -> None:
+    model = make(case)
+    batch = dict(inputs_for(model))
+    batch["labels"] = torch.arange(3) if "pixel_values" in batch else batch["input_ids"]
+    losses = []
+    for steps in (0, 30):
+        given: dict[str, Any] = {} if steps == 0 else {"train_file": [batch], "train_rate": 0.02}
+        large = wavescale.resize(model, preset=preset, scale_width=1.5, scale_depth=1.5, train_steps=steps, **given)
+        with torch.no_grad():
+            losses.append(float(large(**batch).loss))
+    assert losses[1] < share * losses[0]
