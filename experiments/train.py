@@ -11,7 +11,6 @@ skipped, an interrupted one goes on from its checkpoint.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ import torch
 import typer
 from flops import TRAINING, forward_flops
 from transfer import outcomes
+from transfer.climbing import climbed
 from transfer.processes import processes
 from transfer.runs import RESULTS, RUNS, SCRATCH, SOURCE, Run, load_run
 from transfer.starts import OPTIMIZER, make_start
@@ -117,8 +117,8 @@ def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
     """The run with the rate and the warm-up that its probes found best; a probe is the run with a small budget.
 
     Its schedule is as short as its budget, so that every rate has come down to its floor where they are
-    compared: at its highest a rate looks worse than it is. The rates are compared at the first warm-up, then the
-    other warm-ups at the best rate. Other seeds of the method take over what the first one's probes found.
+    compared: at its highest a rate looks worse than it is. The rates are climbed at the first warm-up, then the
+    other warm-ups are compared at the best rate. Other seeds of the method take over what the first one's probes found.
     """
     if not run.rates:
         return run
@@ -128,30 +128,27 @@ def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
         home = bench.work / first.folder
         probes: list[dict[str, float]] = []
 
-        def try_out(rate: float, warmup: float) -> None:
+        def tried(rate: float, warmup: float) -> float:
             probe = replace(first.at(rate, warmup), steps=first.probe_steps, marks=1)
             outcome, _ = _run(probe, task, source, None, home)
             last = outcome.curve[-1]
             probes.append({"rate": rate, "warmup": warmup, "step": last["step"], run.quality: last[run.quality]})
+            return sign * last[run.quality]
 
-        def best() -> Mapping[str, float]:
-            sign = -1 if run.greater_is_better else 1
-            return min(probes, key=lambda probe: sign * probe[run.quality])
-
-        for rate in run.rates:
-            try_out(rate, run.warmups[0])
-        chosen = best()["rate"]
+        sign = 1 if run.greater_is_better else -1
+        top = climbed(run.rates, lambda rate: tried(rate, run.warmups[0]))
         for warmup in run.warmups[1:]:
-            try_out(chosen, warmup)
+            tried(top, warmup)
         if processes().is_main_process:
-            found = {"row": run.row, "method": run.method, "seed": first.seed, "chosen": best(), "probes": probes}
+            chosen = max(probes, key=lambda probe: sign * probe[run.quality])
+            found = {"row": run.row, "method": run.method, "seed": first.seed, "chosen": chosen, "probes": probes}
             outcomes.write(path, found)
             for probe in probes:
-                tried = replace(first.at(probe["rate"], probe["warmup"]), steps=first.probe_steps)
-                shutil.rmtree(home / _name(tried), ignore_errors=True)
+                short = replace(first.at(probe["rate"], probe["warmup"]), steps=first.probe_steps)
+                shutil.rmtree(home / _name(short), ignore_errors=True)
         processes().wait_for_everyone()
-    chosen = outcomes.read(path)["chosen"]
-    return run.at(chosen["rate"], chosen["warmup"])
+    best = outcomes.read(path)["chosen"]
+    return run.at(best["rate"], best["warmup"])
 
 
 def _described(run: Run, outcome: Outcome, task: Task, made: int, source: Path | None, bench: Bench) -> dict[str, Any]:

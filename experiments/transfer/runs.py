@@ -65,7 +65,7 @@ class Run:
         Highest learning rate, and the share of the steps in which it is reached. From there it falls as a
         cosine over the whole budget to `floor` of the highest.
     rates, warmups
-        The grid from which probes choose; empty for a run whose rate and warm-up are given.
+        The grid from which probes choose, rates in ascending order; empty for a run whose rate and warm-up are given.
     probe
         The share of the budget that a probe takes; its schedule is as short.
     floor, weight_decay, beta2, smoothing

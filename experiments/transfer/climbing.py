@@ -1,0 +1,30 @@
+"""The best of a grid of learning rates, without trying all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+
+def climbed(rates: Sequence[float], quality: Callable[[float], float]) -> float:
+    """The best of ascending rates, where a greater quality is better and falls off on both sides of the best.
+
+    Begins in the middle and goes on to the next rate as long as that is better, upwards first, so that most of a grid
+    need not be tried.
+
+    Examples
+    --------
+    >>> tried = []
+    >>> climbed([1, 2, 4, 8, 16], lambda rate: tried.append(rate) or -abs(rate - 2))
+    2
+    >>> tried
+    [4, 8, 2, 1]
+    """
+    place = len(rates) // 2
+    found = {place: quality(rates[place])}
+    for step in (1, -1):
+        while 0 <= (following := place + step) < len(rates) and following not in found:
+            found[following] = quality(rates[following])
+            if found[following] <= found[place]:
+                break
+            place = following
+    return rates[place]
