@@ -50,6 +50,8 @@ class Run:
         Row and method of the run whose final model is the source.
     options
         Of `wavescale.resize`; none at all for a fresh model.
+    calibration_steps
+        How many steps' data a start is calibrated on, besides what `options` say; 0 leaves that to them.
     stop
         Where a run ends before its budget does: `target`, once it has the quality that scratch ends with; a
         number, once it has the quality that scratch of the row has at this share of its budget; or `never`.
@@ -94,6 +96,7 @@ class Run:
     seed: int = 0
     source_run: tuple[str, str] | None = None
     options: Mapping[str, Any] | None = None
+    calibration_steps: int = 0
     stop: Literal["target", "never"] | float = "target"
     fresh_head: bool = False
     distillation: Distillation | None = None

@@ -75,13 +75,16 @@ def _made(run: Run, task: Task, source: Path | None) -> tuple[PreTrainedModel, i
     options = _options(run)
     if "train_steps" in options:
         options["train_file"] = _batches(run, task, options["train_steps"])
+    if run.calibration_steps:
+        drawn = _batches(run, task, run.calibration_steps)
+        options["calibrate"] = [{name: value for name, value in one.items() if name != "labels"} for one in drawn]
     with FlopCounterMode(display=False) as counter:
         model = wavescale.resize(load_trained(source), **options)
     return model, counter.get_total_flops()
 
 
 def _batches(run: Run, task: Task, steps: int) -> Iterator[dict[str, torch.Tensor]]:
-    """What a mapping is trained on: the run's own data in the run's own order, with plain labels."""
+    """What a mapping is trained on, or a start calibrated: the run's data in the run's order, with plain labels."""
     for step in range(steps):
         drawn = [task.train[place] for place in range(step * run.batch, (step + 1) * run.batch)]
         yield task.collate([{name: value for name, value in one.items() if name != "mixing"} for one in drawn])

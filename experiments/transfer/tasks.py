@@ -153,7 +153,9 @@ def _windows(run: Run, text: Text) -> Task:
     length = run.data["length"]
 
     def windows(ids: Tokens) -> CausalWindows | MaskedWindows:
-        return CausalWindows(ids, length) if run.task == "causal" else MaskedWindows(ids, length, text.tokenizer)
+        if run.task == "causal":
+            return CausalWindows(ids, length)
+        return MaskedWindows(ids, length, text.tokenizer, run.data.get("masked", 0.15))
 
     rng, held_out = np.random.default_rng(_MEASURED_SEED), windows(text.validation)
     return Task(

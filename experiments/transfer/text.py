@@ -137,7 +137,7 @@ class CausalWindows:
 
 @dataclass(frozen=True)
 class MaskedWindows:
-    """Windows in which 15% of the tokens are to be predicted (Devlin et al. 2019, arXiv 1810.04805, section 3.1).
+    """Windows in which a share of the tokens is to be predicted (Devlin et al. 2019, arXiv 1810.04805, section 3.1).
 
     Of those 80% are masked, 10% another token and 10% as they are.
     """

@@ -23,7 +23,7 @@ from transfer.images import Mixing, read_images
 from transfer.measures import MEASURES, span_f1
 from transfer.order import Ordered
 from transfer.runs import HERE, RUNS, Run, list_methods, list_rows, list_runs, load_run
-from transfer.starts import Start
+from transfer.starts import Start, make_start
 from transfer.tasks import Data, for_task, fresh_model, load_task
 from transfer.text import IGNORED
 from transfer.training import train
@@ -129,7 +129,7 @@ def test_nothing_but_its_own_line_tells_methods_apart() -> None:
     for row in list_rows("cpu"):
         runs = [load_run("cpu", row, method) for method in list_methods("cpu", row) if method != "source"]
         shared = [replace(run, method="", options=None, distillation=None, source_run=None, seeds=(), stop="target",
-                          optimizer_state=False) for run in runs]  # fmt: skip
+                          optimizer_state=False, calibration_steps=0) for run in runs]  # fmt: skip
         assert all(run == shared[0] for run in shared)
 
 
@@ -395,13 +395,15 @@ def test_the_cost_of_the_papers_scale_is_told(capsys: pytest.CaptureFixture[str]
     assert all(row in told for row in list_rows("paper"))
 
 
-def test_masks_hide_what_is_to_be_predicted(images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "count"), [(0.15, 2), (0.5, 7)])
+def test_masks_hide_what_is_to_be_predicted(share: float, count: int, images: Path, tmp_path: Path) -> None:
     bench = bench_at(tmp_path, images, task="bert")
-    task = bench.task(bench.run("cpu", "row", "scratch"))
+    run = bench.run("cpu", "row", "scratch")
+    task = bench.task(replace(run, data={**run.data, "masked": share}))
     assert task.tokenizer is not None
     examples = [task.train[place] for place in range(48)]
     hidden = np.stack([example["labels"] != IGNORED for example in examples])
-    assert hidden[:, 1:-1].sum(1).tolist() == [2] * 48  # 15% of 14
+    assert hidden[:, 1:-1].sum(1).tolist() == [count] * 48  # of 14
     assert not hidden[:, [0, -1]].any()
     seen = np.concatenate([example["input_ids"][example["labels"] != IGNORED] for example in examples])
     assert 0.6 < (seen == task.tokenizer.mask_token_id).mean() < 0.95
@@ -428,6 +430,27 @@ def test_mixed_labels_follow_the_pixels() -> None:
     assert torch.allclose(batch["labels"].sum(1), torch.ones(3))
     expected = share * torch.tensor([0.0, 1, 2]) + (1 - share) * torch.tensor([2.0, 0, 1])
     assert torch.allclose(batch["pixel_values"][:, 0, 0, 0], expected)
+
+
+@pytest.mark.parametrize("task", ["gpt", "bert", "deit"])
+def test_a_start_is_calibrated_on_the_runs_own_data(task: str, images: Path, tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, images, task=task, rates=[], rate=1e-3, source=TINY, target=SMALL, calibration_steps=2)
+    run = bench.run("cpu", "row", "wavescale")
+    data, key = bench.task(run), "pixel_values" if task == "deit" else "input_ids"
+    source = fresh_model(run, data, TINY)
+    source.save_pretrained(tmp_path / "source")
+    start = make_start(run, data, tmp_path / "source", tmp_path / "start")
+    # The first eight examples of the run's order, four a step.
+    batches = [{key: data.collate([data.train[k] for k in range(at, at + 4)])[key]} for at in (0, 4)]
+    if task == "deit":  # no mixing
+        batches = [
+            {key: torch.stack([torch.from_numpy(data.train[k][key]) for k in range(at, at + 4)])} for at in (0, 4)
+        ]
+    options: dict[str, Any] = {**SMALL, "calibrate": batches}
+    expected = wavescale.resize(source, **options)
+    for name, value in expected.state_dict().items():
+        assert torch.allclose(start.model.state_dict()[name], value, atol=1e-6), name
+    assert start.flops > 2 * 4 * forward_flops(source, data.length)
 
 
 def test_distillation_is_its_formula(tmp_path: Path) -> None:
