@@ -135,6 +135,17 @@ def test_nothing_but_its_own_line_tells_methods_apart() -> None:
         assert len({run.probe for run in runs if run.method != "scratch"}) == 1
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_run_sees_the_data_in_its_sources_order(scale: str) -> None:
+    compared = 0
+    for run in list_runs(scale):
+        source = None if run.source_run is None else load_run(scale, *run.source_run)
+        if source is not None and source.data == run.data:
+            assert source.data_seed != run.data_seed
+            compared += 1
+    assert compared
+
+
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     home = write_runs(tmp_path)
     (home / "cpu" / "row" / "wavescale.json").write_text('{"option": {}}', encoding="utf-8")
