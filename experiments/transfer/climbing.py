@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 def climbed(rates: Sequence[float], quality: Callable[[float], float]) -> float:
     """The best of ascending rates, where a greater quality is better and falls off on both sides of the best.
 
-    Begins in the middle (below it in an even grid) and goes on to the next rate as long as that is better, upwards first, so that most of a grid
-    need not be tried.
+    Begins in the middle, below it in an even grid, and goes on to the next rate as long as that is better, upwards
+    first, so that most of a grid need not be tried.
 
     Examples
     --------
