@@ -36,12 +36,19 @@ def rates_table(rows: list[Row]) -> Table:
     for row in rows:
         run = row.first
         if run.rates:
-            rates, steps = ", ".join(f"{rate:g}" for rate in run.rates), f"{run.probe_steps:,}"
+            rates, steps = ", ".join(f"{rate:g}" for rate in run.rates), _probes(row)
             warmups = ", ".join(f"{share:.0%}" for share in run.warmups)
         else:
             rates, warmups, steps = f"{run.rate:g}", f"{run.warmup:.0%}", "none"
         lines.append([row.name, rates, warmups, steps, f"{run.floor:.0%}"])
     return lines
+
+
+def _probes(row: Row) -> str:
+    """How long probes are, and the methods that have longer ones."""
+    usual = min(run.probe_steps for run in row.runs.values())
+    others = (f"{name} {run.probe_steps:,}" for name, run in row.runs.items() if run.probe_steps != usual)
+    return ", ".join([f"{usual:,}", *others])
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

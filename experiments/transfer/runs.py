@@ -34,7 +34,8 @@ class Run:
     Attributes
     ----------
     scale, row, method, seed
-        Which run it is. The seed draws the data's order, the masks and the augmentation, and fresh weights.
+        Which run it is. The seed draws the data's order, the masks and the augmentation (see `order`), and fresh
+        weights.
     task
         `causal` or `masked` language modelling, `images` or `sentences` to classify, or `answers` to find.
     quality
@@ -74,6 +75,9 @@ class Run:
         Of the schedule, AdamW and the loss.
     marks
         How many times the quality is measured over the budget, besides at its start.
+    order
+        Added to the seed that draws the data, so that what a run is trained on comes in another order than
+        what its source was trained on: batches that a source has seen in the same order teach less.
     workers
         Processes that prepare data for each process that trains.
     seeds
@@ -109,6 +113,7 @@ class Run:
     beta2: float = 0.999
     smoothing: float = 0.0
     marks: int = 50
+    order: int = 0
     workers: int = 0
     seeds: Sequence[int] = field(default=(0,))
 
@@ -116,6 +121,11 @@ class Run:
     def greater_is_better(self) -> bool:
         """Whether more of the quality is better."""
         return self.quality != "loss"
+
+    @property
+    def data_seed(self) -> int:
+        """What draws the data's order, the masks and the augmentation."""
+        return self.seed + self.order
 
     @property
     def every(self) -> int:

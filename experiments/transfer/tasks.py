@@ -141,7 +141,7 @@ def _images(run: Run, data: Data) -> Task:
     height, width, channels = train.pixels[0].shape
     patches = (height // run.config["patch_size"]) * (width // run.config["patch_size"])
     return Task(
-        train=Ordered(Augmented(train, **run.data.get("augment", {})), run.steps * run.batch, run.seed),
+        train=Ordered(Augmented(train, **run.data.get("augment", {})), run.steps * run.batch, run.data_seed),
         validation=Fixed(measured),
         collate=Mixing(classes, run.data.get("mixup", 0.0)),
         length=patches + 2,  # and the tokens for the class and for distillation
@@ -159,7 +159,7 @@ def _windows(run: Run, text: Text) -> Task:
 
     rng, held_out = np.random.default_rng(_MEASURED_SEED), windows(text.validation)
     return Task(
-        train=Ordered(windows(text.train), run.steps * run.batch, run.seed),
+        train=Ordered(windows(text.train), run.steps * run.batch, run.data_seed),
         validation=Fixed([held_out(rng) for _ in range(run.data["measured"])]),
         collate=stack,
         length=length,
@@ -172,7 +172,7 @@ def _sentences(run: Run, tokenizer: PreTrainedTokenizerBase, data: Data) -> Task
     length = run.data["length"]
     train, held = (Encoded(part, tokenizer, length) for part in read_sentences(run.data["table"], data.root))
     return Task(
-        train=Ordered(train, run.steps * run.batch, run.seed),
+        train=Ordered(train, run.steps * run.batch, run.data_seed),
         validation=Fixed([held.at(place) for place in range(len(held.sentences.labels))]),
         collate=stack,
         length=length,
@@ -185,7 +185,7 @@ def _answers(run: Run, tokenizer: PreTrainedTokenizerBase, data: Data) -> Task:
     length = run.data["length"]
     train, held = (Spans(part, tokenizer, length) for part in read_questions(run.data["squad"], data.root))
     return Task(
-        train=Ordered(train, run.steps * run.batch, run.seed),
+        train=Ordered(train, run.steps * run.batch, run.data_seed),
         validation=Fixed([held.at(place) for place in range(len(held.questions))]),
         collate=stack,
         length=length,

@@ -126,11 +126,24 @@ def test_rows_are_mirrored() -> None:
 
 
 def test_nothing_but_its_own_line_tells_methods_apart() -> None:
+    """Scratch may have longer probes: those of BERT have to see what comes after the frequencies of words."""
     for row in list_rows("cpu"):
         runs = [load_run("cpu", row, method) for method in list_methods("cpu", row) if method != "source"]
         shared = [replace(run, method="", options=None, distillation=None, source_run=None, seeds=(), stop="target",
-                          optimizer_state=False, calibration_steps=0) for run in runs]  # fmt: skip
+                          optimizer_state=False, calibration_steps=0, probe=0) for run in runs]  # fmt: skip
         assert all(run == shared[0] for run in shared)
+        assert len({run.probe for run in runs if run.method != "scratch"}) == 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_run_sees_the_data_in_its_sources_order(scale: str) -> None:
+    compared = 0
+    for run in list_runs(scale):
+        source = None if run.source_run is None else load_run(scale, *run.source_run)
+        if source is not None and source.data == run.data:
+            assert source.data_seed != run.data_seed
+            compared += 1
+    assert compared
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
