@@ -30,8 +30,9 @@ data and budgets, so they are there to compare orders of magnitude and ranks.
 """
 RATES = """Every method chooses its own learning rate and warm-up, scratch as well. Probes, runs of a small share of the
 budget whose schedule is as short, climb the rates from the middle one as long as the next is better, at the first
-warm-up, and then try the other warm-ups at the best rate; other seeds take over what the first one chose. From its
-highest value the rate falls as a cosine over the whole budget. What probes take is counted for no method.
+warm-up, and then try the other warm-ups, where there are more, at the best rate; other seeds take over what the first
+one chose. From its highest value the rate falls as a cosine over the whole budget. What probes take is counted for no
+method.
 """
 TUNING = """Models of the rows above are resized and trained on another task at once, with no pre-training in between.
 The quality at the end of the budget:

@@ -197,7 +197,7 @@ def test_a_row_is_complete_and_has_its_savings(finished: Bench) -> None:
 
 def test_probes_choose_the_rate(finished: Bench) -> None:
     probes = outcomes.read(finished.results / "row" / "wavescale-probes.json")
-    assert [probe["rate"] for probe in probes["probes"]] == [0.01, 0.001]
+    assert [probe["rate"] for probe in probes["probes"]] == [0.001, 0.01]
     assert {probe["step"] for probe in probes["probes"]} == {4}  # of 12
     assert probes["chosen"] == min(probes["probes"], key=lambda probe: probe["loss"])
     run = outcomes.read(finished.results / "row" / "wavescale-seed0.json")
