@@ -46,9 +46,9 @@ def rates_table(rows: list[Row]) -> Table:
 
 def _probes(row: Row) -> str:
     """How long probes are, and the methods that have longer ones."""
-    usual = min(run.probe_steps for run in row.runs.values())
-    others = (f"{name} {run.probe_steps:,}" for name, run in row.runs.items() if run.probe_steps != usual)
-    return ", ".join([f"{usual:,}", *others])
+    shortest = min(run.probe_steps for run in row.runs.values())
+    longer = (f"{name} {run.probe_steps:,}" for name, run in row.runs.items() if run.probe_steps > shortest)
+    return ", ".join([f"{shortest:,}", *longer])
 
 
 def _sizes(sizes: Mapping[str, int]) -> str:

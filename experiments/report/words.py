@@ -28,7 +28,7 @@ measuring; they depend on what else the machine did. A run that used up the budg
 and never came to the quality says so, with the quality that it ended with. The paper's figures are of other sizes,
 data and budgets, so they are there to compare orders of magnitude and ranks.
 """
-RATES = """Every method chooses its own learning rate and warm-up, scratch as well. Probes, runs of a small share of the
+RATES = """Every method chooses its own learning rate and warm-up, scratch as well. Probes, runs of a share of the
 budget whose schedule is as short, climb the rates from the middle one as long as the next is better, at the first
 warm-up, and then try the other warm-ups, where there are more, at the best rate; other seeds take over what the first
 one chose. From its highest value the rate falls as a cosine over the whole budget. What probes take is counted for no

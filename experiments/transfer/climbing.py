@@ -11,6 +11,13 @@ def climbed(rates: Sequence[float], quality: Callable[[float], float]) -> float:
     Begins in the middle, below it in an even grid, and goes on to the next rate as long as that is better, upwards
     first, so that most of a grid need not be tried.
 
+    Parameters
+    ----------
+    rates
+        The grid.
+    quality
+        What a rate comes to; called once for each that is tried.
+
     Examples
     --------
     >>> tried = []

@@ -140,6 +140,13 @@ class MaskedWindows:
     """Windows in which a share of the tokens is to be predicted (Devlin et al. 2019, arXiv 1810.04805, section 3.1).
 
     Of those 80% are masked, 10% another token and 10% as they are.
+
+    Attributes
+    ----------
+    ids, length, tokenizer
+        Tokens of the corpus, tokens of a window with those at its ends, and who made them.
+    share
+        Of the tokens between the ends, to be predicted; at least one is.
     """
 
     ids: Tokens
