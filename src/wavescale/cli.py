@@ -111,6 +111,10 @@ DetailsOption = Annotated[
     str | None,
     typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),
 ]
+DetailSize = Annotated[
+    float | None,
+    typer.Option("--detail-size", help="Of the details, by default 1: the source's own.", rich_help_panel=_CHOICES),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
 Calibrate = Annotated[
     str | None,
@@ -155,7 +159,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
     "scale_width", "scale_depth", "like", "preset", "width", "order", "depth", "layer_map", "wavelet", "gain",
-    "details", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture",
+    "details", "detail_size", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture",
 )  # fmt: skip
 
 
@@ -196,6 +200,7 @@ def resize_command(
     wavelet: Wavelet = None,
     gain: Gain = None,
     details: DetailsOption = None,
+    detail_size: DetailSize = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
     train_steps: TrainSteps = None,
@@ -277,6 +282,7 @@ def plan_command(
     wavelet: Wavelet = None,
     gain: Gain = None,
     details: DetailsOption = None,
+    detail_size: DetailSize = None,
     seed: Seed = 0,
     calibrate: Calibrate = None,
     train_steps: TrainSteps = None,

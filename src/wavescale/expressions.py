@@ -453,8 +453,10 @@ class Details(Expression):
     """Seeded numbers on an input axis that sum to zero over the copies of each unit.
 
     The copies all carry the same value, so the function stays as it is, while twins get gradients of
-    their own (METHOD, exact growth: breaking twins; opposite signs for pairs). Their
-    size is that of the source's own detail band along the axis, one level down.
+    their own (METHOD, exact growth: breaking twins). Copies of a unit are paired, and the two of a pair
+    get the same number with opposite signs; of an odd count the last gets none. All numbers of a tensor
+    are of one size with signs drawn at random: that of the source's own detail band along the axis, one
+    level down, times a factor.
 
     Attributes
     ----------
@@ -470,6 +472,8 @@ class Details(Expression):
         The named axis in the target's shape, as in `Apply`.
     seed
         Of this tensor.
+    factor
+        On the size.
     """
 
     like: Expression
@@ -481,6 +485,7 @@ class Details(Expression):
     before: int
     after: int
     seed: int
+    factor: float = 1.0
 
     @property
     def shape(self) -> Shape:
@@ -492,28 +497,22 @@ class Details(Expression):
 
     @property
     def flops(self) -> int:
-        return 6 * prod(self.shape)
+        return prod(self.shape)
 
     def compute(self, read: Reader) -> torch.Tensor:
         import torch
 
         source = self.like.compute(read)
         outer = prod(source.shape[: self.axis]) * self.like_before  # (before, n, after), as the size needs it
-        size = _detail_size(source.reshape(outer, self.operator.n, -1)) * self.operator.total
-        copied = torch.from_numpy(self.operator.copied)
-        unit = torch.where(copied < 0, self.operator.n, copied)  # padding is a unit of its own, left at zero
-        count = torch.bincount(unit, minlength=self.operator.n + 1).clamp(min=1)
-        spread = torch.sqrt(1 - 1 / count.double())
-        weight = torch.where(count > 1, size / (count * spread), 0.0)
-        weight[-1] = 0.0
-        noise = torch.from_numpy(_noise(self.of_shape, self.seed)).to(source.dtype)
-        view = noise.view(prod(self.shape[: self.axis]) * self.before, self.operator.m, -1)
-        mean = torch.zeros(view.shape[0], self.operator.n + 1, view.shape[2], dtype=view.dtype)
-        mean.index_add_(1, unit, view)
-        mean /= count.to(view.dtype)[:, None]
-        view -= mean.index_select(1, unit)
-        view *= weight[unit].to(view.dtype)[:, None]
-        return noise.to(source.device)
+        size = self.factor * self.operator.total * _detail_size(source.reshape(outer, self.operator.n, -1))
+        pairs, counts = self.operator.pairs
+        found = source.new_zeros(self.shape)
+        view = found.view(prod(self.shape[: self.axis]) * self.before, self.operator.m, -1)
+        signs = torch.from_numpy(_signs((view.shape[0], len(pairs), view.shape[2]), self.seed)).to(source.device)
+        sized = signs * torch.from_numpy(size / counts).to(source.device, source.dtype)[:, None]
+        view[:, torch.from_numpy(pairs[:, 0])] = sized
+        view[:, torch.from_numpy(pairs[:, 1])] = -sized
+        return found
 
 
 def _detail_size(source: torch.Tensor) -> float:
@@ -523,6 +522,16 @@ def _detail_size(source: torch.Tensor) -> float:
         return float(source.square().mean().sqrt())
     even, odd = source[:, : 2 * pairs : 2], source[:, 1 : 2 * pairs : 2]
     return float(((even - odd).square().mean() / 2).sqrt())
+
+
+def _signs(shape: Shape, seed: int) -> np.ndarray[Any, Any]:
+    """Random signs as int8, of which any part could be drawn alone: Philox counts."""
+    import numpy as np
+
+    count = prod(shape)
+    words = np.random.Philox(key=seed).random_raw(-(-count // 64)).astype("<u8")
+    bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little")
+    return (2 * bits.view(np.int8) - 1).reshape(shape)
 
 
 def _noise(shape: Shape, seed: int) -> np.ndarray[Any, Any]:

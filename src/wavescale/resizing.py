@@ -57,6 +57,7 @@ def plan_resize(
     wavelet: str | None = None,
     gain: str | None = None,
     details: str | None = None,
+    detail_size: float | None = None,
     seed: int | None = None,
     calibrate: Calibrate | None = None,
     train_steps: int | None = None,
@@ -95,6 +96,8 @@ def plan_resize(
         text such as `"0,2,4"`. Without another word on layers its length is their number.
     details
         `antisymmetric` (seeded, parts the copies that growing makes) or `zero`.
+    detail_size
+        How large they are, as a multiple of the source's own detail band; by default 1.
     seed
         Of seeded noise.
     calibrate
@@ -129,7 +132,8 @@ def plan_resize(
     """
     choices = choose(
         preset, width=width, order=order, depth=depth, layer_map=layer_map, wavelet=wavelet, gain=gain,
-        details=details, seed=seed, calibrate=_calibration(calibrate), train_steps=train_steps, train_rate=train_rate,
+        details=details, detail_size=detail_size, seed=seed, calibrate=_calibration(calibrate), train_steps=train_steps,
+        train_rate=train_rate,
     )  # fmt: skip
     request = SizeRequest(
         hidden_size,

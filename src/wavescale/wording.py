@@ -73,8 +73,9 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"z({describe(of, star)})"
         case Restore(of, like):
             return f"{describe(of, star)}, with mean and spread of {describe(like, star)}"
-        case Details(name=name, seed=seed):
-            return f"antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
+        case Details(name=name, seed=seed, factor=factor):
+            size = "" if factor == 1.0 else f"{factor:.4g}·"
+            return f"{size}antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
         case Constant(value):
             return f"constant {value:g}"
         case _:

@@ -20,8 +20,8 @@ def copies(m: int) -> Replicate:
     return Replicate(n=8, m=m, divide="count")
 
 
-def details(operator: Copies, shape: tuple[int, ...], seed: int = 1) -> torch.Tensor:
-    node = Details(Read("w", (6, 8)), 1, operator, shape, "hidden", 1, 1, 1, seed)
+def details(operator: Copies, shape: tuple[int, ...], seed: int = 1, factor: float = 1.0) -> torch.Tensor:
+    node = Details(Read("w", (6, 8)), 1, operator, shape, "hidden", 1, 1, 1, seed, factor)
     return node.compute({"w": SOURCE}.__getitem__)
 
 
@@ -41,7 +41,19 @@ def test_pairs_have_opposite_signs_and_the_size_of_the_detail_band() -> None:
     torch.testing.assert_close(found[..., 0], -found[..., 1])
     band = (SOURCE[:, 0::2] - SOURCE[:, 1::2]) / 2**0.5
     # As in synthesis by role: half of the band's coefficient on either side.
-    assert float(found.square().mean().sqrt()) == pytest.approx(float(band.square().mean().sqrt()) / 2, rel=0.02)
+    assert float(found.square().mean().sqrt()) == pytest.approx(float(band.square().mean().sqrt()) / 2, rel=1e-5)
+    assert abs(float(found[..., 0].sign().mean())) < 0.02  # 4096·8 coins
+    torch.testing.assert_close(details(copies(16), (4096, 16), factor=3.0).view_as(found), 3 * found)
+
+
+def test_of_four_copies_no_two_are_alike_and_of_three_the_last_has_none() -> None:
+    four = details(copies(32), (64, 32)).view(64, 8, 4)
+    for one in range(4):
+        for other in range(one):
+            assert not torch.equal(four[..., one], four[..., other])
+    three = details(copies(24), (64, 24)).view(64, 8, 3)
+    assert not three[..., 2].any()
+    torch.testing.assert_close(three[..., 0], -three[..., 1])
 
 
 def test_a_block_of_rows_does_not_depend_on_the_others() -> None:
@@ -57,6 +69,25 @@ def test_seeds_and_tensors_have_details_of_their_own() -> None:
     assert torch.equal(first[up], again[up])
     assert not torch.equal(first[up], other[up])
     assert not torch.allclose(first[up] - zero[up], first[gate] - zero[gate])
+
+
+def test_a_plan_says_how_large_they_are_and_reads_it_back() -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    plan = wavescale.plan_resize(model, hidden_size=32, detail_size=3)
+    assert "3·antisymmetric details on hidden" in str(plan)
+    assert wavescale.Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"detail_size": 0}, "detail_size.*0 is no positive number"), ({"detail_size": float("nan")}, "nan is no"),
+     ({"detail_size": 2, "details": "zero"}, "no effect without details"),
+     ({"detail_size": 2, "preset": "paper"}, "no effect without details"),
+     ({"detail_size": 2, "preset": "ligo"}, "no effect with 'ligo'")],
+)  # fmt: skip
+def test_a_size_that_is_none_or_has_no_effect_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(wavescale.WavescaleError, match=message):
+        wavescale.plan_resize(make(Case("llama", "LlamaForCausalLM")), hidden_size=32, **options)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

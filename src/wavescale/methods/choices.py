@@ -65,6 +65,8 @@ class Choices:
     details
         What the copies of an input differ by when growing: `zero`, or `antisymmetric` seeded numbers
         that sum to zero over the copies, so that the function stays and twins part.
+    detail_size
+        Their size, as a multiple of the source's own detail band.
     seed
         Of all seeded noise.
     calibrate
@@ -97,6 +99,7 @@ class Choices:
     dual: bool = True
     standardized: bool = False
     details: Literal["zero", "antisymmetric"] = "antisymmetric"
+    detail_size: float = 1.0
     seed: int = 0
     calibrate: Literal["auto", "none", "generated", "random", "given"] = "auto"
     mapping: Mapping = "operators"
@@ -202,12 +205,24 @@ def choose(preset: str = "default", **options: Any) -> Choices:
     choices = replace(PRESETS[preset], **given)
     if isinstance(choices.seed, bool) or not isinstance(choices.seed, int) or not 0 <= choices.seed < 2**32:
         raise OptionError(f"seed {choices.seed!r} is no whole number from 0 to 4,294,967,295.")
+    _check_details(choices, given)
     wavelet_filters(choices.wavelet)
     return choices
 
 
+def _check_details(choices: Choices, given: dict[str, Any]) -> None:
+    size = choices.detail_size
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < inf:
+        raise OptionError(f"detail_size (--detail-size) {size!r} is no positive number; give for example 3.")
+    if "detail_size" in given and choices.details == "zero":
+        raise OptionError(
+            f"detail_size (--detail-size) {size!r} has no effect without details. Leave it out, or add "
+            "details antisymmetric."
+        )
+
+
 # Options that describe operators, and those that describe training.
-_OPERATORS = ("width", "order", "depth", "layer_map", "wavelet", "gain", "details", "calibrate")
+_OPERATORS = ("width", "order", "depth", "layer_map", "wavelet", "gain", "details", "detail_size", "calibrate")
 _TRAINING = ("train_steps", "train_rate")
 
 

@@ -226,6 +226,7 @@ class Separable(Method):
                         before=prod(after[other] for other in names[:index]),
                         after=prod(after[other] for other in names[index + 1 :]),
                         seed=crc32(label.encode()) << 32 | self.resizing.choices.seed,
+                        factor=self.resizing.choices.detail_size,
                     )
                 )
         return details

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,30 @@ class Copies(Operator):
     @abstractmethod
     def total(self) -> float:
         """What the weights of a unit's copies sum to; on average where units are not copied equally often."""
+
+    @property
+    def pairs(self) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[Any, Any]]:
+        """The copies of each unit in pairs, and how often the unit of each pair was copied.
+
+        Of an odd number of copies the last is in no pair.
+
+        Returns
+        -------
+        Target units of shape (pairs, 2), and counts of shape (pairs,).
+
+        Examples
+        --------
+        >>> Replicate(n=3, m=5).pairs
+        (array([[0, 1],
+               [2, 3]]), array([2, 2]))
+        """
+        units = self.copied
+        places = np.argsort(units, kind="stable")[np.count_nonzero(units < 0) :]
+        counts = np.bincount(units[places], minlength=self.n)
+        nth = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)  # of the copies of its unit
+        count = np.repeat(counts, counts)
+        first = np.flatnonzero((nth % 2 == 0) & (nth + 1 < count))
+        return np.stack([places[first], places[first + 1]], axis=1), count[first]
 
 
 @dataclass(frozen=True, kw_only=True)
