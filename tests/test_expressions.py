@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from wavescale.expressions import (
     Apply,
     Concatenate,
     Constant,
+    Details,
     Expression,
     FoldDiagonal,
     FoldVector,
@@ -23,7 +25,9 @@ from wavescale.expressions import (
     Standardize,
     Sum,
 )
+from wavescale.expressions.node import Whole
 from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
+from wavescale.rows import positions
 
 SOURCE = {
     "k": torch.tensor([2, 0]),
@@ -80,6 +84,71 @@ def test_nodes_compute_what_they_say_in_the_shape_they_say(expression: Expressio
     found = expression.compute(SOURCE.__getitem__)
     assert tuple(found.shape) == expression.shape
     torch.testing.assert_close(found, expected.to(found.dtype))
+
+
+def details(shape: tuple[int, ...], n: int, axis: int, before: int, after: int, tiled: bool = False) -> Details:
+    m = shape[axis] // (before * after)
+    source = (*shape[:axis], before * n * after, *shape[axis + 1 :])
+    name = {(6, 4): "w", (4,): "g"}.get(source, "x")
+    return Details(Read(name, source), before, Replicate(n=n, m=m, divide="count", tiled=tiled), shape, "x", axis, before,
+                   after, 7)  # fmt: skip
+
+
+DETAILS = [
+    details((6, 10), 4, 1, 1, 1),
+    details((6, 8), 4, 1, 1, 1, tiled=True),
+    details((6, 12), 2, 1, 2, 1),
+    details((6, 12), 2, 1, 1, 2),
+    details((18, 4), 6, 0, 1, 1),
+    details((13, 4), 6, 0, 1, 1),
+    details((12, 4), 3, 0, 1, 2),
+    details((12, 4), 3, 0, 2, 1, tiled=True),
+]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [*(expression for expression, _ in CASES), *DETAILS, Noise(0.5, 3, (700, 5))],
+    ids=lambda value: type(value).__name__,
+)
+def test_some_rows_are_those_of_the_whole(expression: Expression) -> None:
+    whole = expression.compute(SOURCE.__getitem__)
+    source, count = Whole(SOURCE.__getitem__), expression.shape[0]
+    generator = np.random.default_rng(0)
+    stretches = [range(begin, end) for begin in range(count) for end in range(begin + 1, count + 1)]
+    some = [stretches[place] for place in generator.permutation(len(stretches))[:40]]
+    for rows in [*some, *(generator.permutation(count)[: max(1, count // 2)] for _ in range(3))]:
+        torch.testing.assert_close(expression.block(source, rows), whole[positions(rows)], rtol=1e-12, atol=1e-12)
+
+
+def test_a_block_may_be_changed_without_changing_the_source() -> None:
+    for expression, _ in CASES:
+        before = {name: value.clone() for name, value in SOURCE.items()}
+        expression.block(Whole(SOURCE.__getitem__), range(1)).zero_()
+        assert all(torch.equal(SOURCE[name], value) for name, value in before.items()), expression
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [Scale(W, -0.25), Apply(CopyAndPad(n=4, m=10, padding="cycle", gain=0.5), W, "x", 1), Part(W, 1, 1, 2),
+     Apply(Replicate(n=6, m=24, divide="count"), W, "x", 0), Apply(Selection(n=6, m=3, gain=2.0), W, "x", 0)],
+)  # fmt: skip
+def test_what_is_exact_is_the_same_in_half_types(expression: Expression) -> None:
+    assert expression.exact
+    half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
+    found = expression.compute(half.__getitem__)
+    assert torch.equal(found, expression.compute(lambda name: half[name].float()).bfloat16())
+
+
+def test_what_rounds_is_not_exact() -> None:
+    for expression in (
+        Scale(W, 0.3),
+        Apply(Replicate(n=4, m=12, divide="count"), W, "x", 1),
+        Apply(CopyAndPad(n=4, m=6, padding="mean"), W, "x", 1),
+        Sum((W, W)),
+        Apply(Resample.of(4, 2, "haar"), W, "x", 1),
+    ):
+        assert not expression.exact
 
 
 def test_every_node_has_a_case() -> None:

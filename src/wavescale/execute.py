@@ -1,67 +1,84 @@
-"""Carry out a plan: one target tensor at a time, every source tensor dropped after its last use."""
+"""Carry out a plan, block by block: some rows of a target tensor, made of the source rows that they need.
+
+No tensor is in memory as a whole, neither of the source nor of the target, so that what is needed
+does not grow with the checkpoint; and a block stays in a processor's cache on its way from the
+source's file into the target's.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError
-from wavescale.expressions import Read
+from wavescale.expressions import Constant
 from wavescale.plan import Plan, TensorPlan
+from wavescale.rows import Rows, blocks, taken
 
 if TYPE_CHECKING:
     import torch
 
-# Source tensors that will be needed again are kept up to this many bytes; beyond, they are read anew.
-_KEPT_BYTES = 1 << 30
+T = TypeVar("T")
+# Gives rows of a source tensor by its name on disk, as they are stored, with storage of their own.
+ReadRows = Callable[[str, Rows], "torch.Tensor"]
+# Takes rows of a target tensor.
+WriteRows = Callable[[TensorPlan, range, "torch.Tensor"], None]
 
 
+def rows_of(read: Callable[[str], torch.Tensor]) -> ReadRows:
+    """Rows of tensors that are in memory as a whole."""
+
+    def read_rows(name: str, rows: Rows) -> torch.Tensor:
+        return taken(read(name), 0, rows).clone() if isinstance(rows, range) else taken(read(name), 0, rows)
+
+    return read_rows
+
+
+@dataclass
+class _Known:
+    """What was found out about whole tensors."""
+
+    values: dict[Hashable, Any] = field(default_factory=dict)
+    locks: dict[Hashable, Lock] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        with self.lock:
+            lock = self.locks.setdefault(key, Lock())
+        with lock:
+            if key not in self.values:
+                self.values[key] = find()
+            found: T = self.values[key]
+        return found
+
+
+@dataclass(frozen=True)
 class _Source:
-    """Reads each source tensor once where memory allows, checks it, and drops it after its last use."""
+    """Source tensors for expressions: checked, on the device, and in a dtype to compute in unless `stored`."""
 
-    def __init__(self, plan: Plan, read: Callable[[str], torch.Tensor], device: str) -> None:
-        self._read = read
-        self._device = device
-        self._uses = Counter(
-            node.name for tensor in plan.tensors for node in tensor.expression.walk() if isinstance(node, Read)
-        )
-        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._checked: set[str] = set()
+    read: ReadRows
+    device: str
+    stored: bool
+    known: _Known
 
-    def raw(self, name: str) -> torch.Tensor:
-        """A tensor as it is stored, on the device.
-
-        Raises
-        ------
-        CheckpointError
-            It holds NaN or infinity.
-        """
-        tensor = self._kept.pop(name, None)
-        if tensor is None:
-            tensor = self._read(name).to(self._device)
-            if name not in self._checked:
-                check_finite(name, tensor)
-                self._checked.add(name)
-        self._uses[name] -= 1
-        if self._uses[name] > 0:
-            self._kept[name] = tensor
-            while sum(kept.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        return tensor
-
-    def computable(self, name: str) -> torch.Tensor:
-        """A tensor in a dtype to compute in: half types in float32, all others as they are."""
+    def rows(self, name: str, rows: Rows) -> torch.Tensor:
         import torch
 
-        tensor = self.raw(name)
-        half = tensor.dtype in (torch.float16, torch.bfloat16)
-        return tensor.float() if half else tensor
+        found = self.read(name, rows).to(self.device)
+        check_finite(name, found)
+        half = found.dtype in (torch.float16, torch.bfloat16)
+        return found.float() if half and not self.stored else found
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        return self.known.once((self.stored, key), find)
 
 
 def check_finite(name: str, tensor: torch.Tensor) -> None:
-    """Refuse a source tensor that holds NaN or infinity.
+    """Refuse a source tensor, or rows of it, that holds NaN or infinity.
 
     Raises
     ------
@@ -70,7 +87,7 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
     """
     import torch
 
-    if not torch.isfinite(tensor).all():
+    if not _finite(tensor):
         bad = int((~torch.isfinite(tensor)).sum())
         raise CheckpointError(
             f"{name}: {bad} of {tensor.numel()} values are NaN or infinite. The source is damaged; "
@@ -78,10 +95,85 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         )
 
 
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether all values are finite. A sum shows it in one pass, unless finite values overflow it."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return True
+    total = tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+
+
+class Blocks:
+    """The target's tensors in blocks.
+
+    Parameters
+    ----------
+    plan
+        What to do.
+    read
+        Gives rows of the source.
+    device
+        Where to compute.
+    artifacts
+        Those that the plan was made with.
+    """
+
+    def __init__(self, plan: Plan, read: ReadRows, device: str = "cpu", artifacts: Artifacts = NOTHING) -> None:
+        named, known = artifacts.named(), _Known()
+        in_memory = rows_of(named.__getitem__)
+
+        def read_rows(name: str, rows: Rows) -> torch.Tensor:
+            return (in_memory if name in named else read)(name, rows)
+
+        self.plan = plan
+        self._device = device
+        self._stored, self._computable = (_Source(read_rows, device, stored, known) for stored in (True, False))
+
+    def make(self, tensor: TensorPlan, rows: range) -> torch.Tensor:
+        """Some rows of a tensor of the plan, in the planned dtype, contiguous, with storage of their own.
+
+        Raises
+        ------
+        CheckpointError
+            A source tensor holds NaN or infinity, or the dtype cannot hold a value.
+        """
+        import torch
+
+        source = self._stored if tensor.expression.exact else self._computable
+        with torch.no_grad():
+            value = tensor.expression.block(source, rows).to(self._device, getattr(torch, tensor.dtype))
+        if not _finite(value):
+            raise CheckpointError(
+                f"{tensor.name}: values exceed the range of {tensor.dtype}. Write --dtype float32 or bfloat16."
+            )
+        return value.contiguous()
+
+
+def check_ties(plan: Plan, read: Callable[[str], torch.Tensor]) -> None:
+    """Refuse a source whose tied tensors are stored twice and differ.
+
+    Raises
+    ------
+    CheckpointError
+        They do.
+    """
+    import torch
+
+    for copy, original in plan.ties:
+        copied, value = read(copy), read(original)
+        if copied.shape != value.shape or not torch.equal(copied, value):
+            raise CheckpointError(
+                f"{copy}: differs from {original}, but the config ties them. "
+                "Set tie_word_embeddings to false in config.json to resize both."
+            )
+
+
 def execute(
     plan: Plan, read: Callable[[str], torch.Tensor], device: str = "cpu", artifacts: Artifacts = NOTHING
 ) -> Iterator[tuple[TensorPlan, torch.Tensor]]:
-    """Compute the target's tensors, in the plan's order.
+    """Compute the target's tensors in memory, one after the other, in the plan's order.
 
     Parameters
     ----------
@@ -103,31 +195,88 @@ def execute(
     CheckpointError
         A source tensor holds NaN or infinity, or two copies of a tied tensor differ.
     """
+    check_ties(plan, read)
+    made = Blocks(plan, rows_of(read), device, artifacts)
+    for tensor in plan.tensors:
+        yield tensor, made.make(tensor, range(tensor.shape[0]))
+
+
+def stream(
+    made: Blocks,
+    write: WriteRows,
+    tensors: Sequence[TensorPlan],
+    on_tensor: Callable[[TensorPlan], None] | None = None,
+) -> None:
+    """Make tensors in blocks and hand these on, on as many threads as torch computes with.
+
+    Each thread reads, computes and writes a block before it takes the next, so that these overlap. Blocks
+    are the same whatever the number of threads, and so is what is written. Tensors of zeros are not
+    written.
+
+    Parameters
+    ----------
+    made
+        Makes the blocks.
+    write
+        Takes them, from several threads at once and in any order.
+    tensors
+        Which tensors.
+    on_tensor
+        Called when a tensor is written.
+
+    Raises
+    ------
+    CheckpointError
+        As in `Blocks.make`.
+    """
     import torch
 
-    for copy, original in plan.ties:
-        _compare(copy, read(copy), original, read(original))
-    named = artifacts.named()
-    source = _Source(plan, lambda name: named[name] if name in named else read(name), device)
-    with torch.no_grad():
-        for tensor in plan.tensors:
-            dtype = getattr(torch, tensor.dtype)
-            if isinstance(tensor.expression, Read):
-                value = source.raw(tensor.expression.name).to(dtype, copy=True)
-            else:
-                value = tensor.expression.compute(source.computable).to(dtype)
-            if not torch.isfinite(value).all():
-                raise CheckpointError(
-                    f"{tensor.name}: values exceed the range of {tensor.dtype}. Write --dtype float32 or bfloat16."
-                )
-            yield tensor, value.contiguous()
+    threads = torch.get_num_threads()
+    queue, lock = _queue(tensors), Lock()
+    left = {tensor.name: sum(1 for _ in blocks(tensor.shape)) for tensor in tensors}
+    stopped = False
+
+    def work(alone: bool = False) -> None:
+        nonlocal stopped
+        if not alone:
+            torch.set_num_threads(1)
+        while not stopped:
+            with lock:
+                tensor, rows = next(queue, (None, range(0)))
+            if tensor is None:
+                return
+            try:
+                if not _zero(tensor):
+                    write(tensor, rows, made.make(tensor, rows))
+            except BaseException:
+                stopped = True
+                raise
+            with lock:
+                left[tensor.name] -= 1
+                if left[tensor.name] == 0 and on_tensor is not None:
+                    on_tensor(tensor)
+
+    if threads == 1:
+        work(alone=True)
+        return
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            running = [pool.submit(work) for _ in range(threads)]
+            for one in running:
+                try:
+                    one.result()
+                except BaseException:
+                    stopped = True
+                    raise
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _compare(copy: str, copied: torch.Tensor, original: str, value: torch.Tensor) -> None:
-    import torch
+def _queue(tensors: Sequence[TensorPlan]) -> Iterator[tuple[TensorPlan, range]]:
+    for tensor in tensors:
+        for rows in blocks(tensor.shape):
+            yield tensor, rows
 
-    if copied.shape != value.shape or not torch.equal(copied, value):
-        raise CheckpointError(
-            f"{copy}: differs from {original}, but the config ties them. "
-            "Set tie_word_embeddings to false in config.json to resize both."
-        )
+
+def _zero(tensor: TensorPlan) -> bool:
+    return isinstance(tensor.expression, Constant) and tensor.expression.value == 0.0

@@ -14,13 +14,14 @@ fine grids; h the response of K (or J) levels to one impulse.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from math import ceil, gcd, log2, sqrt
+from functools import cache, cached_property, lru_cache
+from math import ceil, gcd, log2, prod, sqrt
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from wavescale.errors import OptionError
+from wavescale.rows import Rows, as_rows, positions, taken, within
 
 if TYPE_CHECKING:
     import pywt
@@ -35,6 +36,8 @@ ArrayT = TypeVar("ArrayT", "np.ndarray[Any, Any]", "torch.Tensor")
 # 0.28 off at K = 2, 0.01 at K = 6).
 FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
+# Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
+BAND = 64
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ class Taps:
     weight: np.ndarray[Any, Any]
     n: int
 
+    @cached_property
+    def bands(self) -> dict[tuple[int, int], tuple[Rows, np.ndarray[Any, Any]]]:
+        """Dense pieces of the operator that were needed so far, by the target samples that they make."""
+        return {}
+
     def matrix(self) -> np.ndarray[Any, Any]:
         """The operator as a dense float64 matrix of shape (m, n)."""
         dense = np.zeros((self.index.shape[0], self.n))
         np.add.at(dense, (np.arange(self.index.shape[0])[:, None], self.index), self.weight)
         return dense
-
-    def scaled(self, gain: float) -> Taps:
-        """The same operator times a factor."""
-        return self if gain == 1.0 else Taps(self.index, self.weight * gain, self.n)
 
     def squared(self) -> Taps:
         """The operator whose every entry is the square of this one's.
@@ -80,14 +84,25 @@ class Taps:
         entry = np.bincount(where.reshape(-1), self.weight.reshape(-1))
         return Taps(self.index, self.weight * entry[where].reshape(self.weight.shape), self.n)
 
-    def apply(self, x: ArrayT, axis: int = -1) -> ArrayT:
+    def support(self, rows: Rows) -> Rows:
+        """The source samples, sorted, that some target samples are made of."""
+        return as_rows(np.unique(self.index[positions(rows)]))
+
+    def apply(self, x: ArrayT, axis: int = -1, rows: Rows | None = None, gain: float = 1.0) -> ArrayT:
         """Apply to one axis of an array or tensor whose length there is n.
 
         Half types are computed in float32 and returned in their own type. Differentiable in torch.
+
+        Parameters
+        ----------
+        rows
+            Target samples to make, from a tensor with the samples of `support` alone.
+        gain
+            Factor on the operator.
         """
         if isinstance(x, np.ndarray):
-            return self._apply_numpy(x, axis)
-        return self._apply_torch(x, axis)
+            return self._apply_numpy(x, axis) * gain
+        return self._apply_torch(x, axis, rows, gain)
 
     def _apply_numpy(self, x: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
         compute = x.dtype if x.dtype in (np.dtype(np.float32), np.dtype(np.float64)) else _wider(x.dtype)
@@ -99,21 +114,45 @@ class Taps:
         result = out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out
         return np.moveaxis(result, 0, axis)
 
-    def _apply_torch(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+    def _apply_torch(self, x: torch.Tensor, axis: int, rows: Rows | None, gain: float) -> torch.Tensor:
         import torch
 
         if not x.dtype.is_floating_point:
             raise OptionError(f"resample: dtype {x.dtype} is not floating point; convert the tensor first")
         half = x.dtype in (torch.float16, torch.bfloat16)
         values = x.float() if half else x
-        index = torch.from_numpy(np.ascontiguousarray(self.index.T)).to(values.device)
-        weight = torch.from_numpy(np.ascontiguousarray(self.weight.T)).to(values.device, values.dtype)
         axis %= x.ndim
-        column = tuple(-1 if position == axis else 1 for position in range(x.ndim))
-        out = values.index_select(axis, index[0]) * weight[0].view(column)
-        for tap in range(1, index.shape[0]):
-            out = out.addcmul(values.index_select(axis, index[tap]), weight[tap].view(column))
-        return out.to(x.dtype) if half else out
+        targets: Rows = range(len(self.index)) if rows is None else rows
+        sources: Rows = range(self.n) if rows is None else self.support(rows)
+        shape = (*x.shape[:axis], len(targets), *x.shape[axis + 1 :])
+        view = values.reshape(prod(x.shape[:axis]), len(sources), -1)
+        out = values.new_empty((view.shape[0], len(targets), view.shape[2]))
+        for begin in range(0, len(targets), BAND):
+            places = range(begin, min(begin + BAND, len(targets)))
+            needed, weight = self._band(targets[begin : places.stop])
+            part = taken(view, 1, within(needed, sources))
+            matrix = torch.from_numpy(weight * gain).to(values.device, values.dtype)
+            if view.shape[2] == 1:
+                out[:, begin : places.stop, 0] = part[..., 0] @ matrix.T
+            else:
+                out[:, begin : places.stop] = matrix @ part
+        found = out.reshape(shape)
+        return found.to(x.dtype) if half else found
+
+    def _band(self, targets: Rows) -> tuple[Rows, np.ndarray[Any, Any]]:
+        """Some rows of the matrix without the columns that are zero in all of them, and which columns those are not."""
+        key = (targets.start, targets.stop) if isinstance(targets, range) else None
+        if key is not None and key in self.bands:
+            return self.bands[key]
+        index = self.index[positions(targets)]
+        needed = as_rows(np.unique(index))
+        weight = np.zeros((len(index), len(needed)))
+        np.add.at(
+            weight, (np.arange(len(index))[:, None], positions(within(index, needed))), self.weight[positions(targets)]
+        )
+        if key is not None:
+            self.bands[key] = needed, weight
+        return needed, weight
 
 
 def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:

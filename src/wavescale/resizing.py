@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.card import model_card, source_name
-from wavescale.checkpoint import Checkpoint, CheckpointWriter, open_checkpoint
+from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.errors import OptionError, OutputError
-from wavescale.execute import execute
+from wavescale.execute import Blocks, check_ties, execute, stream
 from wavescale.findings import check_training, find
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
@@ -288,10 +288,14 @@ def resize_checkpoint(
     }
     found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device, train_file)
     with writer:
-        for tensor, value in execute(plan, checkpoint.read, device, found):
-            writer.write_tensor(tensor.name, value)
-            if on_tensor is not None:
-                on_tensor(tensor)
+        check_ties(plan, checkpoint.read)
+        with RowReader(checkpoint) as read:
+            stream(
+                Blocks(plan, read, device, found),
+                lambda tensor, rows, value: writer.write_rows(tensor.name, rows.start, value),
+                plan.tensors,
+                on_tensor,
+            )
         if moments is not None and beside is not None:
             empty = empty_model(plan.family, plan.architecture, plan.config)
             write_state(moments, empty, plan, writer, found, device)

@@ -126,6 +126,10 @@ class Checkpoint:
         """Bytes of all weight files."""
         return sum(file.stat().st_size for file in self.files)
 
+    def place(self, name: str) -> tuple[Path, tuple[int, ...], str]:
+        """The file that holds a tensor, and its shape and dtype."""
+        return self._where[name]
+
     def read(self, name: str) -> torch.Tensor:
         """One tensor, as it is stored.
 

@@ -147,7 +147,7 @@ class CheckpointWriter:
             for tensor in shard.tensors:
                 self._places[tensor.name] = (shard.name, offset)
                 offset += tensor.nbytes
-            stream = (self.folder / shard.name).open("wb")
+            stream = (self.folder / shard.name).open("wb", buffering=0)
             self._streams[shard.name] = stream
             stream.write(header)
             stream.truncate(offset)
@@ -167,13 +167,35 @@ class CheckpointWriter:
         FaultError
             The disk does not take it.
         """
+        self.write_rows(name, 0, tensor)
+
+    def write_rows(self, name: str, first: int, rows: torch.Tensor) -> None:
+        """Put some rows of a tensor in their place; several threads may do so at once.
+
+        Parameters
+        ----------
+        name
+            The tensor's.
+        first
+            The first of them.
+        rows
+            Of shape (rows, …), or the whole tensor of any shape.
+
+        Raises
+        ------
+        FaultError
+            The disk does not take them.
+        """
         import torch
 
         shard, offset = self._places[name]
-        data = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy()
+        data = rows.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+        if first:
+            offset += first * (len(data) // rows.shape[0])
         try:
-            self._streams[shard].seek(offset)
-            self._streams[shard].write(data.data)
+            while len(data):
+                count = os.pwrite(self._streams[shard].fileno(), data, offset)
+                data, offset = data[count:], offset + count
         except OSError as error:
             raise FaultError(
                 f"{self.folder / shard}: writing {name} failed: {error.strerror}. Nothing is left behind."

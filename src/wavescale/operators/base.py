@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from wavescale.rows import Rows
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -28,8 +30,21 @@ class Operator(ABC):
     gain: float = 1.0
 
     @abstractmethod
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """Apply to one axis of length n; the result has length m there and the same dtype."""
+    def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
+        """Apply to one axis of length n; the result has length m there and the same dtype.
+
+        With `rows` it is made of these target samples alone, and `x` holds the source samples of
+        `support` there and no others.
+        """
+
+    def support(self, rows: Rows) -> Rows:
+        """The source samples, sorted, that some target samples are made of."""
+        return range(self.n)
+
+    @property
+    def exact(self) -> bool:
+        """Whether all entries are zero or powers of two, one in a row, so that half types lose nothing."""
+        return False
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from wavescale.operators.base import Transform
+from wavescale.rows import Rows, positions
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +36,11 @@ class Cosine(Transform):
         matrix = _matrix(self.n, self.m)
         return self.gain * (matrix if self.entries == "plain" else matrix**2)
 
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+    def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
         import torch
 
-        weight = torch.from_numpy(self.weights()).to(x.device, x.dtype)
+        weights = self.weights() if rows is None else self.weights()[positions(rows)]
+        weight = torch.from_numpy(weights).to(x.device, x.dtype)
         found: torch.Tensor = torch.tensordot(x, weight, dims=([axis], [1]))
         return found.movedim(-1, axis)
 

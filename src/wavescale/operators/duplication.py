@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wavescale.operators.base import Operator
+from wavescale.operators.gathering import Gather, gathered
+from wavescale.rows import Rows, positions, taken
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ Padding = Literal["mean", "zero", "cycle"]
 _POWERS: dict[Divide, float] = {"no": 0.0, "root": 0.5, "count": 1.0, "square": 2.0}
 
 
-class Copies(Operator):
+class Copies(Gather):
     """An operator that copies units and divides them by how often each was copied."""
 
     @property
@@ -88,23 +89,17 @@ class Replicate(Copies):
     tiled: bool = False
     drawn: int | None = None
 
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        import torch
+    @property
+    def origins(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return self.copied
 
-        index = self.copied
-        out = x.index_select(axis, torch.from_numpy(index).to(x.device))
-        weight = self.weights(index)
-        if (weight == 1.0).all():
-            return out
-        column = tuple(-1 if position == axis % x.ndim else 1 for position in range(x.ndim))
-        return out * torch.from_numpy(weight).to(x.device, x.dtype).view(column)
-
-    def weights(
-        self, index: np.ndarray[tuple[int], np.dtype[np.int64]]
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """The factor of each target unit."""
-        count = np.bincount(index, minlength=self.n).astype(np.float64)
-        return self.gain * count[index] ** -_POWERS[self.divide]
+    @property
+    def factors(self) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+        """The division by the count."""
+        if self.divide == "no":
+            return None
+        count = np.bincount(self.copied, minlength=self.n).astype(np.float64)
+        return count[self.copied] ** -_POWERS[self.divide]
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -194,18 +189,43 @@ class CopyAndPad(Copies):
     padding: Padding
     tiled: bool = False
 
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+    @property
+    def averages(self) -> bool:
+        """Whether some of the target is the mean of the whole source, so that no part of it suffices."""
+        return self.padding == "mean" and self.m % self.n > 0
+
+    @property
+    def exact(self) -> bool:
+        return super().exact and not self.averages
+
+    def support(self, rows: Rows) -> Rows:
+        return (
+            range(self.n)
+            if self.averages and positions(rows).max() >= self.m - self.m % self.n
+            else super().support(rows)
+        )
+
+    def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
         import torch
 
-        copies, rest = divmod(self.m, self.n)
-        out = torch.cat([x] * copies, dim=axis) if self.tiled else x.repeat_interleave(copies, dim=axis)
-        if rest and self.padding == "mean":
-            mean = x.mean(dim=axis, keepdim=True)
-            out = torch.cat([out, mean.expand(*[rest if p == axis % x.ndim else -1 for p in range(x.ndim)])], dim=axis)
-        elif rest:
-            pad = x.narrow(axis, 0, rest)
-            out = torch.cat([out, torch.zeros_like(pad) if self.padding == "zero" else pad], dim=axis)
-        return out if self.gain == 1.0 else out * self.gain
+        if not self.averages or (rows is not None and len(self.support(rows)) < self.n):
+            return super().apply(x, axis, rows)
+        axis %= x.ndim
+        copied = gathered(x, axis, self.copied[: self.m - self.m % self.n])
+        mean = x.mean(dim=axis, keepdim=True)
+        pads = mean.expand(*[self.m % self.n if position == axis else -1 for position in range(x.ndim)])
+        out = torch.cat([copied, pads], dim=axis)
+        out = out if self.gain == 1.0 else out * self.gain
+        return out if rows is None else taken(out, axis, rows)
+
+    @property
+    def origins(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        found = self.copied
+        return (
+            np.where(found < 0, np.arange(self.m) - self.m // self.n * self.n, found)
+            if self.padding == "cycle"
+            else found
+        )
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavescale.operators.base import Operator
-
-if TYPE_CHECKING:
-    import torch
-
-Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
+from wavescale.operators.gathering import Gather
+from wavescale.rows import Positions
 
 
 @lru_cache(maxsize=64)
@@ -32,7 +27,7 @@ def spread_evenly(n: int, m: int) -> Positions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(Operator):
+class Selection(Gather):
     """Keep m of n samples, evenly spaced (Weight Selection, Xu et al. 2024, arXiv 2311.18823) or the first.
 
     Attributes
@@ -58,11 +53,9 @@ class Selection(Operator):
             return np.arange(self.m, dtype=np.int64) * (self.n // self.m)
         return spread_evenly(self.n, self.m)
 
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        import torch
-
-        out = x.index_select(axis, torch.from_numpy(self.positions).to(x.device))
-        return out if self.gain == 1.0 else out * self.gain
+    @property
+    def origins(self) -> Positions:
+        return self.positions
 
     @property
     def multiplications(self) -> int:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from wavescale.operators.base import Transform
 from wavescale.resampling import Boundary, Taps, levels, taps
+from wavescale.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+
+@lru_cache(maxsize=16)
+def _squared_taps(n: int, m: int, wavelet: str, boundary: Boundary, dual: bool) -> Taps:
+    return taps(n, m, wavelet, boundary, dual).squared()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +61,17 @@ class Resample(Transform):
 
     def taps(self) -> Taps:
         """The operator by rows, without its gain."""
-        found = taps(self.n, self.m, self.wavelet, self.boundary, self.dual)
-        return found if self.entries == "plain" else found.squared()
+        find = taps if self.entries == "plain" else _squared_taps
+        return find(self.n, self.m, self.wavelet, self.boundary, self.dual)
 
     def weights(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        return self.taps().scaled(self.gain).matrix()
+        return self.gain * self.taps().matrix()
 
-    def apply(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        return self.taps().scaled(self.gain).apply(x, axis)
+    def support(self, rows: Rows) -> Rows:
+        return self.taps().support(rows)
+
+    def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
+        return self.taps().apply(x, axis, rows, self.gain)
 
     @property
     def multiplications(self) -> int:

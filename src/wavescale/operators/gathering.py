@@ -1,0 +1,118 @@
+"""Operators that take one source sample for every target sample: copies, and choices."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import frexp, gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wavescale.operators.base import Operator
+from wavescale.rows import Positions, Rows, as_rows, positions, taken, within
+
+if TYPE_CHECKING:
+    import torch
+
+Factors = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+# An index is put together from so many stretches, or written in so many interleaved strides, before entries
+# are taken one by one, which costs several times as much along the last axis.
+_MOST_STRETCHES, _MOST_STRIDES = 8, 16
+# Entries behind the axis from which on taking them one by one costs no more.
+_LONG_ENTRIES = 64
+
+
+class Gather(Operator):
+    """An operator whose every row has at most one entry."""
+
+    @property
+    @abstractmethod
+    def origins(self) -> Positions:
+        """The source sample of each target sample, int64 of shape (m,); -1 for zero."""
+
+    @property
+    def factors(self) -> Factors | None:
+        """What each target sample is multiplied with, besides the gain."""
+        return None
+
+    @property
+    def exact(self) -> bool:
+        factors = [1.0] if self.factors is None else np.unique(self.factors)
+        return all(abs(frexp(self.gain * factor)[0]) == 0.5 for factor in factors)
+
+    def support(self, rows: Rows) -> Rows:
+        found = np.unique(self.origins[positions(rows)])
+        return as_rows(found[found >= 0])
+
+    def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
+        axis %= x.ndim
+        origins, factors = self.origins, self.factors
+        if rows is not None:
+            origins = origins[positions(rows)]
+            known = origins >= 0
+            origins = np.where(known, positions(within(np.where(known, origins, 0), self.support(rows))), -1)
+            factors = None if factors is None else factors[positions(rows)]
+        if factors is not None and (factors == factors[:1]).all():
+            gain, factors = self.gain * float(factors[0]), None
+        else:
+            gain = self.gain
+        if gain != 1.0:
+            x = x * gain
+        out = gathered(x, axis, origins)
+        if factors is not None:
+            out = out * _column(factors, out, axis)
+        return out
+
+
+def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
+    """`x.index_select(axis, index)` with zeros where the index is -1; fast where it has a pattern.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gathered(torch.tensor([1.0, 2.0]), 0, np.array([0, 0, 1, 1, -1]))
+    tensor([1., 1., 2., 2., 0.])
+    """
+    import torch
+
+    known = np.flatnonzero(index >= 0)
+    if len(known) < len(index):
+        shape = list(x.shape)
+        shape[axis] = len(index)
+        out = x.new_zeros(shape)
+        return out.index_copy_(axis, torch.from_numpy(known).to(x.device), gathered(x, axis, index[known]))
+    if len(index) == 0:
+        return x.narrow(axis, 0, 0)
+    breaks = np.flatnonzero(np.diff(index) != 1) + 1
+    if len(breaks) < _MOST_STRETCHES:
+        stretches = np.split(index, breaks)
+        parts = [x.narrow(axis, int(part[0]), len(part)) for part in stretches]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
+    inner = x.stride(axis) if x.is_contiguous() else _LONG_ENTRIES
+    if inner < _LONG_ENTRIES and (pattern := _pattern(index, x.shape[axis])) is not None:
+        periods, before = gcd(len(index), x.shape[axis]), x.shape[axis] // gcd(len(index), x.shape[axis])
+        view = x.reshape(*x.shape[:axis], periods, before, *x.shape[axis + 1 :])
+        out = x.new_empty((*x.shape[:axis], periods, len(pattern), *x.shape[axis + 1 :]))
+        for place, origin in enumerate(pattern):
+            out.select(axis + 1, place).copy_(view.select(axis + 1, int(origin)))
+        return out.reshape(*x.shape[:axis], len(index), *x.shape[axis + 1 :])
+    return taken(x, axis, index)
+
+
+def _pattern(index: Positions, n: int) -> Positions | None:
+    """The index of one period, if it repeats itself soon."""
+    periods = gcd(len(index), n)
+    if len(index) // periods > _MOST_STRIDES:
+        return None
+    each = index.reshape(periods, -1) - np.arange(periods)[:, None] * (n // periods)
+    inside = each[0].min() >= 0 and each[0].max() < n // periods
+    return each[0] if inside and (each == each[0]).all() else None
+
+
+def _column(values: np.ndarray[Any, Any], like: torch.Tensor, axis: int) -> torch.Tensor:
+    """Values along one axis of a tensor, ready to be multiplied with it."""
+    import torch
+
+    shape = tuple(-1 if position == axis else 1 for position in range(like.ndim))
+    return torch.from_numpy(values).to(like.device, like.dtype).view(shape)
