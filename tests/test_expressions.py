@@ -90,8 +90,8 @@ def details(shape: tuple[int, ...], n: int, axis: int, before: int, after: int, 
     m = shape[axis] // (before * after)
     source = (*shape[:axis], before * n * after, *shape[axis + 1 :])
     name = {(6, 4): "w", (4,): "g"}.get(source, "x")
-    return Details(Read(name, source), before, Replicate(n=n, m=m, divide="count", tiled=tiled), shape, "x", axis, before,
-                   after, 7)  # fmt: skip
+    operator = Replicate(n=n, m=m, divide="count", tiled=tiled)
+    return Details(Read(name, source), before, operator, shape, "x", axis, before, after, 7)
 
 
 DETAILS = [
@@ -134,7 +134,7 @@ def test_a_block_may_be_changed_without_changing_the_source() -> None:
      Apply(Replicate(n=6, m=24, divide="count"), W, "x", 0), Apply(Selection(n=6, m=3, gain=2.0), W, "x", 0)],
 )  # fmt: skip
 def test_what_is_exact_is_the_same_in_half_types(expression: Expression) -> None:
-    assert expression.exact
+    assert expression.scaling is not None
     half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
     found = expression.compute(half.__getitem__)
     assert torch.equal(found, expression.compute(lambda name: half[name].float()).bfloat16())
@@ -148,7 +148,7 @@ def test_what_rounds_is_not_exact() -> None:
         Sum((W, W)),
         Apply(Resample.of(4, 2, "haar"), W, "x", 1),
     ):
-        assert not expression.exact
+        assert expression.scaling is None
 
 
 def test_every_node_has_a_case() -> None:

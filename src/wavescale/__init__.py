@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from wavescale.analysis import analyse
     from wavescale.artifacts import Artifacts
     from wavescale.errors import WavescaleError
+    from wavescale.on_disk import resize_checkpoint
     from wavescale.optimizer import resize_optimizer_state
     from wavescale.plan import Plan
     from wavescale.recipe import Recipe, training_recipe
     from wavescale.resampling import resample, resampling_matrix
-    from wavescale.resizing import plan_resize, resize, resize_checkpoint
+    from wavescale.resizing import plan_resize, resize
     from wavescale.spectrum import inspect
     from wavescale.verification import verify
 
@@ -49,7 +50,7 @@ _HOME = {
     "resample": "resampling",
     "resampling_matrix": "resampling",
     "resize": "resizing",
-    "resize_checkpoint": "resizing",
+    "resize_checkpoint": "on_disk",
     "resize_optimizer_state": "optimizer",
     "training_recipe": "recipe",
     "verify": "verification",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,25 +238,27 @@ def resize_command(
 ) -> None:
     """Write MODEL in another size."""
     options = _sizing(locals())
+    from wavescale.on_disk import resize_checkpoint
     from wavescale.plan import Plan, TensorPlan
     from wavescale.progress import tensor_progress
-    from wavescale.resizing import resize_checkpoint
+    from wavescale.ranks import launched
 
-    with tensor_progress(quiet) as progress:
+    with launched() as ranks, tensor_progress(quiet or not ranks.first) as progress:
 
         def on_plan(plan: Plan) -> None:
             if not quiet:
                 _print_plan(plan, verbose, tensors=verbose)
-            progress.start(plan)
+            progress.start(ranks.share(plan.tensors))
 
         def on_tensor(tensor: TensorPlan) -> None:
             progress.advance(tensor)
 
         resize_checkpoint(
             model, out, max_shard_size=max_shard_size, device=device, overwrite=overwrite,
-            optimizer_state=optimizer_state, train_file=train_file, on_plan=on_plan, on_tensor=on_tensor, **options,
+            optimizer_state=optimizer_state, train_file=train_file, ranks=ranks, on_plan=on_plan,
+            on_tensor=on_tensor if ranks.first else None, **options,
         )  # fmt: skip
-    if not quiet:
+    if not quiet and ranks.first:
         typer.echo(f"written: {out}")
 
 
@@ -359,7 +362,8 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else 0
     except WavescaleError as error:
-        typer.echo(f"error: {error}", err=True)
+        if os.environ.get("RANK", "0") == "0":  # all ranks that torchrun started raise the same
+            typer.echo(f"error: {error}", err=True)
         return error.exit_code
     except OSError as error:
         typer.echo(f"error: {error.filename or 'the machine'}: {error.strerror or error}", err=True)

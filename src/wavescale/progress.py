@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,22 +18,22 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from wavescale.plan import Plan, TensorPlan
+from wavescale.plan import TensorPlan
 
 
 @dataclass
 class TensorProgress:
-    """Counts tensors and bytes of a plan that is being carried out."""
+    """Counts tensors and bytes that are being written."""
 
     bar: Progress
     task: TaskID | None = None
     total: int = 0
     done: int = 0
 
-    def start(self, plan: Plan) -> None:
-        """Begin with a plan's totals."""
-        self.total = len(plan.tensors)
-        self.task = self.bar.add_task("", total=plan.nbytes, tensors=f"0/{self.total}")
+    def start(self, tensors: Sequence[TensorPlan]) -> None:
+        """Begin with what is to be written."""
+        self.total = len(tensors)
+        self.task = self.bar.add_task("", total=sum(t.nbytes for t in tensors), tensors=f"0/{self.total}")
 
     def advance(self, tensor: TensorPlan) -> None:
         """One more tensor is written."""

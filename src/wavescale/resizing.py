@@ -1,28 +1,22 @@
-"""The three entrances: plan a resize, resize a checkpoint on disk, resize a model in memory."""
+"""Plan a resize, and resize a model in memory."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
-from wavescale.card import model_card, source_name
-from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, open_checkpoint
-from wavescale.checkpoint.companions import check_companions, write_companions
-from wavescale.errors import OptionError, OutputError
-from wavescale.execute import Blocks, check_ties, execute, stream
-from wavescale.findings import check_training, find
+from wavescale.checkpoint import open_checkpoint
+from wavescale.errors import OptionError
+from wavescale.execute import execute
+from wavescale.findings import find
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
-from wavescale.optimizer import read_state, state_bytes, write_run, write_state
-from wavescale.plan import Plan, TensorPlan
+from wavescale.plan import Plan
 from wavescale.planning import make_plan
 from wavescale.sizes import SizeRequest
 from wavescale.spec import ModelSpec, read_spec
@@ -34,8 +28,6 @@ if TYPE_CHECKING:
     from wavescale.learned.batches import TrainFile
 
     Model: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PreTrainedModel
-
-_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def plan_resize(
@@ -193,177 +185,6 @@ def _fraction(name: str, value: float | Fraction | str | None) -> Fraction | Non
         return Fraction(float(value)) if "e" in str(value).lower() else Fraction(str(value))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise OptionError(f"{name} {value!r} is no number; give for example 1.5 or 2/3.") from error
-
-
-def resize_checkpoint(
-    model: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    max_shard_size: int | str = "5GB",
-    device: str = "cpu",
-    overwrite: bool = False,
-    architecture: str | None = None,
-    artifacts: Artifacts = NOTHING,
-    optimizer_state: str | os.PathLike[str] | None = None,
-    calibrate: Calibrate | None = None,
-    train_file: TrainFile | None = None,
-    on_plan: Callable[[Plan], None] | None = None,
-    on_tensor: Callable[[TensorPlan], None] | None = None,
-    **options: Any,
-) -> Plan:
-    """Resize a checkpoint on disk, tensor by tensor; the whole model is never in memory.
-
-    Parameters
-    ----------
-    model
-        A folder or a hub id.
-    out
-        The folder to write; it appears whole or not at all.
-    max_shard_size
-        Bytes per file of weights, or text such as `"5GB"`.
-    device
-        Where to compute.
-    overwrite
-        Replace an existing checkpoint at `out`.
-    architecture
-        The class of transformers, for a config that names none.
-    artifacts
-        What `wavescale.analyse` found.
-    optimizer_state
-        AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`). It is resized
-        as well, and `trainer_state.json` and `scheduler.pt` beside it are copied, so that
-        `trainer.train(resume_from_checkpoint=out)` goes on. It switches off calibration by default.
-    calibrate
-        As in `plan_resize`.
-    train_file
-        What `ligo` and `mango` are trained on: a text file, for a masked image model a folder of images, or
-        batches (keyword arguments of the forward pass, with labels), which are taken in their order.
-    on_plan, on_tensor
-        Called with the plan before the first tensor, and with each tensor's plan when it is written.
-    options
-        Sizes and choices, as in `plan_resize`.
-
-    Returns
-    -------
-    The plan that was carried out.
-
-    Raises
-    ------
-    WavescaleError
-        As in `plan_resize`; or the output exists or does not fit on the disk, or a tensor holds NaN, or
-        the optimizer state cannot be read or belongs to another model.
-    """
-    target = Path(out)
-    shard_bytes = _bytes(max_shard_size)
-    checkpoint = open_checkpoint(model)
-    if overwrite and target.resolve() in checkpoint.path.resolve().parents:
-        raise OutputError(f"{out}: holds the source, so it is not replaced. Choose another folder.")
-    if target.exists() and target.resolve() == checkpoint.path.resolve():
-        raise OutputError(f"{out}: is the source itself, which is never touched. Choose another folder.")
-    if optimizer_state is not None and calibrate is None:
-        calibrate = "none"  # what is fitted anew has no moments
-    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, calibrate=calibrate, **options)
-    check_training(plan, train_file)
-    check_companions(checkpoint.path, plan)
-    _check_device(device)
-    from wavescale.memory import empty_model, target_config
-
-    target_config(plan)
-    moments, beside = None, None if optimizer_state is None else Path(optimizer_state).expanduser()
-    if beside is not None:
-        if target.resolve() in beside.resolve().parents:
-            raise OutputError(f"{out}: holds {beside.name}, so it is not replaced. Choose another folder.")
-        moments = read_state(beside, plan, checkpoint.config)
-    besides = 0 if moments is None else state_bytes(plan, moments)
-    # Moments are parked on the disk before they are saved: twice the room.
-    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, 2 * besides)
-    if on_plan is not None:
-        on_plan(plan)
-    given = {
-        **options,
-        "architecture": architecture,
-        "optimizer_state": None if beside is None else beside.name,
-        "calibrate": calibrate,
-        "train_file": train_file,
-    }
-    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device, train_file)
-    with writer:
-        check_ties(plan, checkpoint.read)
-        with RowReader(checkpoint) as read:
-            stream(
-                Blocks(plan, read, device, found),
-                lambda tensor, rows, value: writer.write_rows(tensor.name, rows.start, value),
-                plan.tensors,
-                on_tensor,
-            )
-        if moments is not None and beside is not None:
-            empty = empty_model(plan.family, plan.architecture, plan.config)
-            write_state(moments, empty, plan, writer, found, device)
-            write_run(beside.parent, writer)
-        write_companions(checkpoint.path, plan, writer)
-        writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
-        writer.write_text("wavescale.json", plan.to_json())
-        writer.write_text(
-            "README.md",
-            _card(str(model), target, plan, checkpoint, artifacts, given),
-        )
-    return plan
-
-
-def _card(
-    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, artifacts: Artifacts, given: Mapping[str, Any]
-) -> str:
-    name = source_name(model, checkpoint.path)
-    flags = [
-        f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
-        for key, value in given.items()
-        if isinstance(value, str | os.PathLike | int | float | Fraction | tuple | list)
-        and value != _DEFAULTS.get(key)
-        and not (key in ("calibrate", "train_file") and isinstance(value, tuple | list))
-    ]
-    command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
-    if artifacts.named():
-        command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
-    card = checkpoint.path / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return model_card(plan, name, command, checkpoint.fingerprint(), text)
-
-
-def _shown(option: str, value: object) -> str:
-    """An option's value as the command line takes it, without the path that it may be."""
-    if option == "layer_map" and not isinstance(value, str) and isinstance(value, Sequence):
-        return ",".join(map(str, value))
-    path = Path(str(value)).expanduser()
-    if option not in ("like", "calibrate", "train_file") or not path.exists():
-        return str(value)
-    return (path.parent if option == "like" and path.is_file() else path).resolve().name
-
-
-_DEFAULTS = {"preset": "default", "seed": 0}
-_FLAGS = {"num_hidden_layers": "--layers", "num_attention_heads": "--heads", "num_key_value_heads": "--kv-heads"}
-
-
-def _bytes(size: int | str) -> int:
-    if isinstance(size, int):
-        found = size
-    else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
-        unit = _SIZE_UNITS.get((match[2] or "B").upper()) if match else None
-        if match is None or unit is None:
-            raise OptionError(f"max_shard_size {size!r} is no size; give for example 5GB or 500MB.")
-        found = int(float(match[1]) * unit)
-    if found < 1:
-        raise OptionError(f"max_shard_size {size!r} is no positive size; give for example 5GB.")
-    return found
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error
 
 
 def resize(

@@ -1,8 +1,6 @@
-"""Write a checkpoint whose every offset is known before the first tensor is there.
+"""Write a checkpoint folder that appears under the output's name when all of it is there.
 
-The plan has all shapes and dtypes, so the headers are written first and each tensor goes straight
-to its place (format: safetensors, "Format" section of its README). Nothing appears under the
-output's name until all of it is there.
+The headers are written first, and each tensor goes straight to its place.
 """
 
 from __future__ import annotations
@@ -12,63 +10,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from wavescale.checkpoint.reader import SAFETENSORS_DTYPES, read_config
+from wavescale.checkpoint.reader import read_config
+from wavescale.checkpoint.row_writer import RowWriter
+from wavescale.checkpoint.shards import split_shards
 from wavescale.errors import CheckpointError, FaultError, OutputError
 from wavescale.plan import TensorPlan
 
 if TYPE_CHECKING:
     import torch
 
-_SAFETENSORS_NAMES = {ours: theirs for theirs, ours in SAFETENSORS_DTYPES.items()}
 # Room for config, tokenizer and card besides the weights.
 _SPARE_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of weights: its name and its tensors, in the order of their bytes."""
-
-    name: str
-    tensors: tuple[TensorPlan, ...]
-
-    def header(self) -> bytes:
-        """Length and JSON header, padded so that data begins at a multiple of eight bytes."""
-        entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-        offset = 0
-        for tensor in self.tensors:
-            end = offset + tensor.nbytes
-            entries[tensor.name] = {
-                "dtype": _SAFETENSORS_NAMES[tensor.dtype],
-                "shape": list(tensor.shape),
-                "data_offsets": [offset, end],
-            }
-            offset = end
-        text = json.dumps(entries, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        return len(text).to_bytes(8, "little") + text
-
-
-def split_shards(tensors: Sequence[TensorPlan], max_bytes: int) -> tuple[Shard, ...]:
-    """Divide tensors over files of at most `max_bytes` (a larger tensor gets a file of its own)."""
-    groups: list[list[TensorPlan]] = [[]]
-    size = 0
-    for tensor in tensors:
-        if groups[-1] and size + tensor.nbytes > max_bytes:
-            groups.append([])
-            size = 0
-        groups[-1].append(tensor)
-        size += tensor.nbytes
-    if len(groups) == 1:
-        return (Shard("model.safetensors", tuple(groups[0])),)
-    total = len(groups)
-    return tuple(
-        Shard(f"model-{number:05d}-of-{total:05d}.safetensors", tuple(group)) for number, group in enumerate(groups, 1)
-    )
 
 
 class CheckpointWriter:
@@ -121,8 +77,6 @@ class CheckpointWriter:
                 f"{parent}: {free / 1e9:.2f} GB free, the output needs {needed / 1e9:.2f} GB. "
                 "Free some room, choose another disk, or write a smaller --dtype."
             )
-        self._places: dict[str, tuple[str, int]] = {}
-        self._streams: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> CheckpointWriter:
         parent = self.out.parent
@@ -131,7 +85,7 @@ class CheckpointWriter:
         except OSError as error:
             raise OutputError(f"{parent}: cannot write there: {error.strerror}.") from error
         try:
-            self._open()
+            self._lay_out()
         except OSError as error:
             self.__exit__(type(error), error, None)
             raise FaultError(f"{self.folder}: cannot be written: {error.strerror}.") from error
@@ -140,17 +94,12 @@ class CheckpointWriter:
             raise
         return self
 
-    def _open(self) -> None:
+    def _lay_out(self) -> None:
         for shard in self.shards:
             header = shard.header()
-            offset = len(header)
-            for tensor in shard.tensors:
-                self._places[tensor.name] = (shard.name, offset)
-                offset += tensor.nbytes
-            stream = (self.folder / shard.name).open("wb", buffering=0)
-            self._streams[shard.name] = stream
-            stream.write(header)
-            stream.truncate(offset)
+            with (self.folder / shard.name).open("wb") as stream:
+                stream.write(header)
+                stream.truncate(len(header) + shard.nbytes)
         if len(self.shards) > 1:
             self.write_text("model.safetensors.index.json", self._index())
 
@@ -159,47 +108,9 @@ class CheckpointWriter:
         weight_map = {tensor.name: shard.name for shard in self.shards for tensor in shard.tensors}
         return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2, sort_keys=True)
 
-    def write_tensor(self, name: str, tensor: torch.Tensor) -> None:
-        """Put one tensor in its place.
-
-        Raises
-        ------
-        FaultError
-            The disk does not take it.
-        """
-        self.write_rows(name, 0, tensor)
-
-    def write_rows(self, name: str, first: int, rows: torch.Tensor) -> None:
-        """Put some rows of a tensor in their place; several threads may do so at once.
-
-        Parameters
-        ----------
-        name
-            The tensor's.
-        first
-            The first of them.
-        rows
-            Of shape (rows, …), or the whole tensor of any shape.
-
-        Raises
-        ------
-        FaultError
-            The disk does not take them.
-        """
-        import torch
-
-        shard, offset = self._places[name]
-        data = rows.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
-        if first:
-            offset += first * (len(data) // rows.shape[0])
-        try:
-            while len(data):
-                count = os.pwrite(self._streams[shard].fileno(), data, offset)
-                data, offset = data[count:], offset + count
-        except OSError as error:
-            raise FaultError(
-                f"{self.folder / shard}: writing {name} failed: {error.strerror}. Nothing is left behind."
-            ) from error
+    def rows(self) -> RowWriter:
+        """What writes the tensors, to be used as a context manager."""
+        return RowWriter(self.folder, self.shards)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file beside the weights."""
@@ -256,10 +167,7 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            failures = [failure for stream in self._streams.values() if (failure := _close(stream))]
             if kind is None:
-                if failures:
-                    raise failures[0]
                 self._appear()
         except OutputError:
             raise
@@ -279,15 +187,6 @@ class CheckpointWriter:
         self.out.rename(old)
         self.folder.rename(self.out)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _close(stream: BinaryIO) -> OSError | None:
-    """Close a file; a full disk shows only now, and the other files have to be closed all the same."""
-    try:
-        stream.close()
-    except OSError as error:
-        return error
-    return None
 
 
 def _replaceable(out: Path) -> bool:

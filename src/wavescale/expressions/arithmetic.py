@@ -33,8 +33,9 @@ class Scale(Expression):
         return prod(self.shape)
 
     @property
-    def exact(self) -> bool:
-        return self.of.exact and abs(frexp(self.factor)[0]) == 0.5
+    def scaling(self) -> float | None:
+        inner = self.of.scaling
+        return None if inner is None or abs(frexp(self.factor)[0]) != 0.5 else inner * abs(self.factor)
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         return self.of.block(source, rows).mul_(self.factor)

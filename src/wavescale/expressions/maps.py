@@ -53,8 +53,9 @@ class Apply(Expression):
         return 2 * self.operator.multiplications * lines // self.operator.n
 
     @property
-    def exact(self) -> bool:
-        return self.of.exact and self.operator.exact
+    def scaling(self) -> float | None:
+        inner, mine = self.of.scaling, self.operator.scaling
+        return None if inner is None or mine is None else inner * mine
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         if self.axis == 0 and self.before == 1 and isinstance(self.operator, CopyAndPad) and self.operator.averages:
@@ -105,8 +106,8 @@ class Select(Expression):
         return (self.of, self.index)
 
     @property
-    def exact(self) -> bool:
-        return self.of.exact
+    def scaling(self) -> float | None:
+        return self.of.scaling
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         index = _whole(self.index, source).cpu().numpy()

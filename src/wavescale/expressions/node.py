@@ -46,15 +46,18 @@ class Expression(ABC):
         return 0
 
     @property
-    def exact(self) -> bool:
-        """Whether it may be computed in the stored dtype: entries are only moved, and scaled by powers of two."""
-        return False
+    def scaling(self) -> float | None:
+        """The most that an entry is multiplied with, where entries are only moved and scaled by powers of two.
+
+        Then the stored dtype is enough to compute in; else None.
+        """
+        return None
 
     @abstractmethod
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         """Some rows of the result, with storage of their own.
 
-        Source tensors come in float32 or float64, or as they are stored where the node is `exact`, and so
+        Source tensors come in float32 or float64, or as they are stored where the node has a `scaling`, and so
         does the result. An index has the dtype int64.
         """
 
@@ -96,6 +99,12 @@ class Whole:
             self._known[key] = find()
         found: T = self._known[key]
         return found
+
+
+def largest(*scalings: float | None) -> float | None:
+    """Of several, if all there are."""
+    known = [scaling for scaling in scalings if scaling is not None]
+    return max(known) if len(known) == len(scalings) else None
 
 
 def replaced(shape: Shape, axis: int, length: int) -> Shape:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavescale.expressions.node import Expression, Shape, Source, replaced
+from wavescale.expressions.node import Expression, Shape, Source, largest, replaced
 from wavescale.rows import Rows, positions
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Read(Expression):
         return self.source_shape
 
     @property
-    def exact(self) -> bool:
-        return True
+    def scaling(self) -> float | None:
+        return 1.0
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         return source.rows(self.name, rows)
@@ -51,8 +51,8 @@ class Part(Expression):
         return (self.of,)
 
     @property
-    def exact(self) -> bool:
-        return self.of.exact
+    def scaling(self) -> float | None:
+        return self.of.scaling
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         if self.axis == 0:
@@ -76,8 +76,8 @@ class Concatenate(Expression):
         return self.parts
 
     @property
-    def exact(self) -> bool:
-        return all(part.exact for part in self.parts)
+    def scaling(self) -> float | None:
+        return largest(*(part.scaling for part in self.parts))
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch

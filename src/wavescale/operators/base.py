@@ -42,9 +42,9 @@ class Operator(ABC):
         return range(self.n)
 
     @property
-    def exact(self) -> bool:
-        """Whether all entries are zero or powers of two, one in a row, so that half types lose nothing."""
-        return False
+    def scaling(self) -> float | None:
+        """The largest entry where all are zero or powers of two and one in a row, so that half types lose nothing."""
+        return None
 
     @property
     @abstractmethod

@@ -195,8 +195,8 @@ class CopyAndPad(Copies):
         return self.padding == "mean" and self.m % self.n > 0
 
     @property
-    def exact(self) -> bool:
-        return super().exact and not self.averages
+    def scaling(self) -> float | None:
+        return None if self.averages else super().scaling
 
     def support(self, rows: Rows) -> Rows:
         return (

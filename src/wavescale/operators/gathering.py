@@ -37,9 +37,9 @@ class Gather(Operator):
         return None
 
     @property
-    def exact(self) -> bool:
-        factors = [1.0] if self.factors is None else np.unique(self.factors)
-        return all(abs(frexp(self.gain * factor)[0]) == 0.5 for factor in factors)
+    def scaling(self) -> float | None:
+        factors = self.gain * (np.ones(1) if self.factors is None else np.unique(self.factors))
+        return float(np.abs(factors).max()) if all(abs(frexp(factor)[0]) == 0.5 for factor in factors) else None
 
     def support(self, rows: Rows) -> Rows:
         found = np.unique(self.origins[positions(rows)])

@@ -1,0 +1,99 @@
+"""Write rows of tensors to their places in files that are laid out already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from wavescale.checkpoint.shards import Shard
+from wavescale.errors import FaultError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class RowWriter:
+    """Puts rows of tensors in their places; several threads and several processes may do so at once.
+
+    Use as a context manager: leaving it closes the files, which is where some disks say that they are full.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+    shards
+        What they hold.
+
+    Raises
+    ------
+    FaultError
+        A file cannot be opened, written or closed.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+        self.folder = folder
+        self._descriptors: dict[str, int] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        for shard in shards:
+            offset = len(shard.header())
+            for tensor in shard.tensors:
+                self._places[tensor.name] = (shard.name, offset)
+                offset += tensor.nbytes
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def write(self, name: str, first: int, rows: torch.Tensor) -> None:
+        """Put some rows of a tensor in their place.
+
+        Parameters
+        ----------
+        name
+            The tensor's.
+        first
+            The first of them.
+        rows
+            Of shape (rows, …), or the whole tensor of any shape.
+        """
+        import torch
+
+        shard, offset = self._places[name]
+        data = rows.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+        if first and len(rows):
+            offset += first * (len(data) // rows.shape[0])
+        try:
+            descriptor = self._descriptor(shard)
+            while len(data):
+                count = os.pwrite(descriptor, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise FaultError(
+                f"{self.folder / shard}: writing {name} failed: {error.strerror}. Nothing is left behind."
+            ) from error
+
+    def _descriptor(self, shard: str) -> int:
+        # Opened when first needed: of a thousand shards a rank may write a few.
+        if shard not in self._descriptors:
+            found = os.open(self.folder / shard, os.O_WRONLY)
+            if self._descriptors.setdefault(shard, found) != found:  # another thread was faster
+                os.close(found)
+        return self._descriptors[shard]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failures = [failure for found in self._descriptors.values() if (failure := _close(found))]
+        if failures and kind is None:
+            raise FaultError(f"{self.folder}: finishing the output failed: {failures[0].strerror}.") from failures[0]
+
+
+def _close(descriptor: int) -> OSError | None:
+    """Close a file; the other files have to be closed even if this fails."""
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        return error
+    return None

@@ -1,0 +1,282 @@
+"""Resize a checkpoint on disk: look, plan, find out, write the tensors, write what belongs to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavescale.analysis import Subject
+from wavescale.artifacts import NOTHING, Artifacts
+from wavescale.card import model_card, source_name
+from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
+from wavescale.checkpoint.companions import check_companions, write_companions
+from wavescale.checkpoint.shards import Shard
+from wavescale.errors import OptionError, OutputError
+from wavescale.execute import Blocks, check_ties, stream
+from wavescale.findings import check_training, find
+from wavescale.memory import empty_model, target_config
+from wavescale.optimizer import read_state, state_bytes, write_run, write_state
+from wavescale.plan import Plan, TensorPlan
+from wavescale.ranks import ALONE, Ranks
+from wavescale.resizing import plan_resize
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavescale.findings import Calibrate
+    from wavescale.learned.batches import TrainFile
+
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+# What the plan reads besides the source, while several processes write.
+_FOUND = "found.pt"
+
+
+def resize_checkpoint(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    max_shard_size: int | str = "5GB",
+    device: str = "cpu",
+    overwrite: bool = False,
+    architecture: str | None = None,
+    artifacts: Artifacts = NOTHING,
+    optimizer_state: str | os.PathLike[str] | None = None,
+    calibrate: Calibrate | None = None,
+    train_file: TrainFile | None = None,
+    ranks: Ranks = ALONE,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_tensor: Callable[[TensorPlan], None] | None = None,
+    **options: Any,
+) -> Plan:
+    """Resize a checkpoint on disk, some rows at a time; no tensor is ever in memory as a whole.
+
+    Parameters
+    ----------
+    model
+        A folder or a hub id.
+    out
+        The folder to write; it appears whole or not at all.
+    max_shard_size
+        Bytes per file of weights, or text such as `"5GB"`.
+    device
+        Where to compute.
+    overwrite
+        Replace an existing checkpoint at `out`.
+    architecture
+        The class of transformers, for a config that names none.
+    artifacts
+        What `wavescale.analyse` found.
+    optimizer_state
+        AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`). It is resized
+        as well, and `trainer_state.json` and `scheduler.pt` beside it are copied, so that
+        `trainer.train(resume_from_checkpoint=out)` goes on. It switches off calibration by default.
+    calibrate
+        As in `plan_resize`.
+    train_file
+        What `ligo` and `mango` are trained on: a text file, for a masked image model a folder of images, or
+        batches (keyword arguments of the forward pass, with labels), which are taken in their order.
+    ranks
+        The processes that share the work, all of which call this with the same arguments
+        (`wavescale.ranks.launched`); on GPUs each takes its own.
+    on_plan, on_tensor
+        Called with the plan before the first tensor, on the first rank, and with each tensor's plan when this
+        process has written it.
+    options
+        Sizes and choices, as in `plan_resize`.
+
+    Returns
+    -------
+    The plan that was carried out.
+
+    Raises
+    ------
+    WavescaleError
+        As in `plan_resize`; or the output exists or does not fit on the disk, or a tensor holds NaN, or
+        the optimizer state cannot be read or belongs to another model.
+    """
+    device = ranks.device(device)
+    with ExitStack() as opened:
+        job = ranks.once(
+            lambda: opened.enter_context(
+                _output(
+                    model, Path(out), _bytes(max_shard_size), device, overwrite, architecture, artifacts,
+                    optimizer_state, calibrate, train_file, ranks, on_plan, options,
+                )
+            )
+        )  # fmt: skip
+        ranks.together(lambda: _write_tensors(job, ranks, device, on_tensor))
+        ranks.together(opened.close)  # the first rank writes what is no tensor, and the output appears
+    return job.plan
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every rank needs to know to write tensors.
+
+    Attributes
+    ----------
+    source
+        The checkpoint's folder.
+    plan
+        What to do.
+    folder, shards
+        Where the tensors are written.
+    found
+        What the plan reads besides the source; other ranks than the first have it in a file.
+    """
+
+    source: Path
+    plan: Plan
+    folder: Path
+    shards: tuple[Shard, ...]
+    found: Mapping[str, torch.Tensor] | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "found": None}
+
+    def named(self) -> Mapping[str, torch.Tensor]:
+        """What was found, from the file if need be."""
+        import torch
+
+        if self.found is not None:
+            return self.found
+        named: dict[str, torch.Tensor] = torch.load(self.folder / _FOUND, weights_only=True, mmap=True)
+        return named
+
+
+def _write_tensors(job: _Job, ranks: Ranks, device: str, on_tensor: Callable[[TensorPlan], None] | None) -> None:
+    """Write the rank's share of the tensors."""
+    with RowReader(open_checkpoint(job.source)) as read, RowWriter(job.folder, job.shards) as rows:
+        stream(
+            Blocks(read, device, job.named()),
+            lambda tensor, stretch, value: rows.write(tensor.name, stretch.start, value),
+            ranks.share(job.plan.tensors),
+            on_tensor,
+        )
+
+
+@contextmanager
+def _output(
+    model: str | os.PathLike[str],
+    target: Path,
+    shard_bytes: int,
+    device: str,
+    overwrite: bool,
+    architecture: str | None,
+    artifacts: Artifacts,
+    optimizer_state: str | os.PathLike[str] | None,
+    calibrate: Calibrate | None,
+    train_file: TrainFile | None,
+    ranks: Ranks,
+    on_plan: Callable[[Plan], None] | None,
+    options: Mapping[str, Any],
+) -> Iterator[_Job]:
+    """All but the tensors: everything is looked at and found out before; config, card and moments are written after."""
+    checkpoint = open_checkpoint(model)
+    if overwrite and target.resolve() in checkpoint.path.resolve().parents:
+        raise OutputError(f"{target}: holds the source, so it is not replaced. Choose another folder.")
+    if target.exists() and target.resolve() == checkpoint.path.resolve():
+        raise OutputError(f"{target}: is the source itself, which is never touched. Choose another folder.")
+    if optimizer_state is not None and calibrate is None:
+        calibrate = "none"  # what is fitted anew has no moments
+    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, calibrate=calibrate, **options)
+    check_training(plan, train_file)
+    check_companions(checkpoint.path, plan)
+    _check_device(device)
+    target_config(plan)
+    moments, beside = None, None if optimizer_state is None else Path(optimizer_state).expanduser()
+    if beside is not None:
+        if target.resolve() in beside.resolve().parents:
+            raise OutputError(f"{target}: holds {beside.name}, so it is not replaced. Choose another folder.")
+        moments = read_state(beside, plan, checkpoint.config)
+    # Moments are parked on the disk before they are saved: twice the room.
+    besides = 0 if moments is None else 2 * state_bytes(plan, moments)
+    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, besides)
+    if on_plan is not None:
+        on_plan(plan)
+    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device, train_file)
+    check_ties(plan, checkpoint.read)
+    with writer:
+        if ranks.count > 1:
+            writer.write_pickle(_FOUND, found.named())
+        yield _Job(checkpoint.path, plan, writer.folder, writer.shards, found.named())
+        (writer.folder / _FOUND).unlink(missing_ok=True)
+        if moments is not None and beside is not None:
+            empty = empty_model(plan.family, plan.architecture, plan.config)
+            write_state(moments, empty, plan, writer, found, device)
+            write_run(beside.parent, writer)
+        write_companions(checkpoint.path, plan, writer)
+        writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
+        writer.write_text("wavescale.json", plan.to_json())
+        given = {
+            **options,
+            "architecture": architecture,
+            "optimizer_state": None if beside is None else beside.name,
+            "calibrate": calibrate,
+            "train_file": train_file,
+        }
+        writer.write_text("README.md", _card(str(model), target, plan, checkpoint, artifacts, given))
+
+
+def _card(
+    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, artifacts: Artifacts, given: Mapping[str, Any]
+) -> str:
+    name = source_name(model, checkpoint.path)
+    flags = [
+        f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
+        for key, value in given.items()
+        if isinstance(value, str | os.PathLike | int | float | Fraction | tuple | list)
+        and value != _DEFAULTS.get(key)
+        and not (key in ("calibrate", "train_file") and isinstance(value, tuple | list))
+    ]
+    command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
+    if artifacts.named():
+        command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
+    card = checkpoint.path / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return model_card(plan, name, command, checkpoint.fingerprint(), text)
+
+
+def _shown(option: str, value: object) -> str:
+    """An option's value as the command line takes it, without the path that it may be."""
+    if option == "layer_map" and not isinstance(value, str) and isinstance(value, Sequence):
+        return ",".join(map(str, value))
+    path = Path(str(value)).expanduser()
+    if option not in ("like", "calibrate", "train_file") or not path.exists():
+        return str(value)
+    return (path.parent if option == "like" and path.is_file() else path).resolve().name
+
+
+_DEFAULTS = {"preset": "default", "seed": 0}
+_FLAGS = {"num_hidden_layers": "--layers", "num_attention_heads": "--heads", "num_key_value_heads": "--kv-heads"}
+
+
+def _bytes(size: int | str) -> int:
+    if isinstance(size, int):
+        found = size
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
+        unit = _SIZE_UNITS.get((match[2] or "B").upper()) if match else None
+        if match is None or unit is None:
+            raise OptionError(f"max_shard_size {size!r} is no size; give for example 5GB or 500MB.")
+        found = int(float(match[1]) * unit)
+    if found < 1:
+        raise OptionError(f"max_shard_size {size!r} is no positive size; give for example 5GB.")
+    return found
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error

@@ -1,0 +1,124 @@
+"""Several processes that make one checkpoint together, as `torchrun` starts them.
+
+They are on one machine, or on several that share a folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from wavescale.errors import FaultError, WavescaleError
+
+if TYPE_CHECKING:
+    from wavescale.plan import TensorPlan
+
+T = TypeVar("T")
+# Others wait while the first rank calibrates or trains a mapping.
+_LONGEST_WAIT = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process among those that work together. A failure of one is the failure of all.
+
+    Attributes
+    ----------
+    rank
+        Which it is; the first is 0.
+    count
+        How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first of them, which does what only one can do."""
+        return self.rank == 0
+
+    def once(self, do: Callable[[], T]) -> T:
+        """What the first rank finds, on every rank.
+
+        Raises
+        ------
+        WavescaleError
+            The first rank failed.
+        """
+        if self.count == 1:
+            return do()
+        import torch.distributed
+
+        found = [_tried(do) if self.first else None]
+        torch.distributed.broadcast_object_list(found, src=0)
+        value, error = cast("tuple[T, Exception | None]", found[0])
+        if error is not None:
+            raise error
+        return value
+
+    def together(self, do: Callable[[], None]) -> None:
+        """Every rank does its part; none goes on before all have.
+
+        Raises
+        ------
+        WavescaleError
+            One of them failed: the error of the first that did.
+        """
+        if self.count == 1:
+            do()
+            return
+        import torch.distributed
+
+        _, mine = _tried(do)
+        errors: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(errors, mine)
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def share(self, tensors: Sequence[TensorPlan]) -> list[TensorPlan]:
+        """A rank's part of the tensors, in their order: the largest are dealt first, each to who has fewest bytes."""
+        loads, mine = [0] * self.count, set()
+        for place in sorted(range(len(tensors)), key=lambda place: -tensors[place].nbytes):
+            rank = loads.index(min(loads))
+            loads[rank] += tensors[place].nbytes
+            if rank == self.rank:
+                mine.add(place)
+        return [tensor for place, tensor in enumerate(tensors) if place in mine]
+
+    def device(self, device: str) -> str:
+        """The device of this rank: of several GPUs its own."""
+        return f"cuda:{os.environ.get('LOCAL_RANK', self.rank)}" if device == "cuda" and self.count > 1 else device
+
+
+ALONE = Ranks()
+
+
+def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """A value, or an error that can be sent."""
+    try:
+        return do(), None
+    except WavescaleError as error:
+        return None, error
+    except Exception as error:
+        return None, FaultError(f"a process failed: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def launched() -> Iterator[Ranks]:
+    """The ranks that `torchrun` started; this process alone where nobody did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    finally:
+        torch.distributed.destroy_process_group()

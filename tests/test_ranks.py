@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import wavescale
+import wavescale.cli
+from tiny import Case, make
+from wavescale.ranks import ALONE, Ranks
+
+
+def torchrun(*arguments: str | Path, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port),
+         "-m", "wavescale", *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    make(Case("llama", "LlamaForCausalLM")).save_pretrained(tmp_path / "source")
+    return tmp_path / "source"
+
+
+def test_shares_are_all_tensors_once_and_of_nearly_equal_bytes(source: Path) -> None:
+    tensors = wavescale.plan_resize(source, scale_width=2, num_hidden_layers=5).tensors
+    shares = [Ranks(rank, 3).share(tensors) for rank in range(3)]
+    assert sorted(tensor.name for share in shares for tensor in share) == sorted(tensor.name for tensor in tensors)
+    loads = [sum(tensor.nbytes for tensor in share) for share in shares]
+    assert max(loads) - min(loads) <= max(tensor.nbytes for tensor in tensors)
+    assert ALONE.share(tensors) == list(tensors)
+
+
+@pytest.mark.parametrize("options", [("--scale-width", "2"), ("--scale-width", "0.5")], ids=["grown", "calibrated"])
+def test_two_ranks_write_the_same_bytes_as_one(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
+    flags = (*options, "--max-shard-size", "2KB")
+    done = torchrun("resize", source, tmp_path / "together", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written:") == 1
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert wavescale.cli.run(["resize", str(source), str(tmp_path / "alone"), *flags]) == 0
+    finally:
+        torch.set_num_threads(before)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir() if path.name != "README.md"}
+    assert len([name for name in files if name.endswith(".safetensors")]) > 2
+    assert {path.name for path in (tmp_path / "together").iterdir()} == {*files, "README.md"}
+    for name, content in files.items():
+        assert (tmp_path / "together" / name).read_bytes() == content, name
+
+
+def test_a_failure_of_one_rank_is_said_once_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    model.save_pretrained(source)
+    done = torchrun("resize", source, tmp_path / "out", "--scale-width", "2")
+    assert done.returncode != 0
+    assert done.stderr.count("error: model.norm.weight: 1 of") == 1, done.stderr
+    assert "Traceback" not in done.stderr.split("error: model.norm")[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
