@@ -1,0 +1,188 @@
+"""Measure how fast and in how much memory checkpoints are resized, beside a copy and beside other ways.
+
+    python benchmarks/streaming/measure.py speed --work /dev/shm/streaming            # sources of 0.5 and 2 GB
+    python benchmarks/streaming/measure.py memory --work /some/disk                   # sources of 0.5, 2 and 8 GB
+    python benchmarks/streaming/measure.py ranks --work /dev/shm/streaming            # one process and two
+    python benchmarks/streaming/report.py                                             # docs/speed.md and .png
+
+Every arm of a comparison runs once in each round, in turn, so that a machine that drifts slows all of them
+alike. `cp` copies the target, which reads and writes twice its bytes; throughput is bytes read and written over
+seconds for both. Seconds are without the start of Python, torch and transformers, which is given beside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from synthetic import SHAPES, make_checkpoint
+from watched import Watched, watched
+
+HERE = Path(__file__).parent
+CASES: Mapping[str, Mapping[str, Any]] = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
+RESULTS = HERE.parent / "results"
+_COMPUTE_BOUND = "width x 2, db4"
+
+app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None)
+console = Console()
+Work = Annotated[Path, typer.Option(help="Where sources and targets are kept while it runs.")]
+Rounds = Annotated[int, typer.Option(help="Of each comparison.")]
+Sizes = Annotated[list[float] | None, typer.Option(help="Of the source.")]
+Only = Annotated[list[str] | None, typer.Option("--case", help="Cases; all by default.")]
+
+
+def weights(folder: Path) -> int:
+    """Bytes of a checkpoint's weights."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0) -> Watched:
+    """One resize in a process of its own, or in several with one thread each."""
+    python = [sys.executable]
+    env = dict(os.environ)
+    if ranks:
+        env["OMP_NUM_THREADS"] = "1"
+    if ranks > 1:
+        python += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+    return watched([*python, str(HERE / "timed_resize.py"), str(source), str(out), json.dumps(options)], env)
+
+
+def copied(source: Path, out: Path) -> float:
+    """Seconds of `cp -r`."""
+    began = time.perf_counter()
+    subprocess.run(["cp", "-r", str(source), str(out)], check=True)
+    return time.perf_counter() - began
+
+
+def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float, rounds: int) -> dict[str, Any]:
+    """All arms of a case in turn: seconds of each round, and the memory that the resize took."""
+    target = work / "target"
+    layers = SHAPES[gigabytes].num_hidden_layers
+    arms: dict[str, Callable[[Path], float]] = {}
+    memory: list[int] = []
+    starts: list[float] = []
+
+    def ours(out: Path) -> float:
+        found = resized(source, out, case["options"])
+        memory.append(found.anonymous)
+        starts.append(found.seconds - found.printed["seconds"])
+        return float(found.printed["seconds"])
+
+    def other(script: str, *arguments: str) -> Callable[[Path], float]:
+        def run(out: Path) -> float:
+            command = [sys.executable, str(HERE / script), str(source), str(out), *arguments]
+            return float(watched(command).printed["seconds"])
+
+        return run
+
+    arms["wavescale"] = ours
+    arms["cp"] = lambda out: copied(target, out)
+    if case.get("mergekit"):
+        arms["mergekit"] = other("stacked_by_mergekit.py", str(layers))
+    if case.get("straightforward") and gigabytes == min(SHAPES):
+        arms["straightforward"] = other("straightforward.py")
+    resized(source, target, case["options"])
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, run in arms.items():
+            seconds[name].append(run(work / "out"))
+            shutil.rmtree(work / "out")
+    found = {
+        "source_bytes": weights(source),
+        "target_bytes": weights(target),
+        "seconds": seconds,
+        "start_seconds": starts,
+        "anonymous_bytes": memory,
+    }
+    shutil.rmtree(target)
+    return found
+
+
+def _kept(name: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Put entries into a result in place of those of the same case and size."""
+    sys.path.insert(0, str(HERE.parents[1] / "experiments"))
+    from provenance import commit
+
+    from wavescale.card import versions
+
+    path = RESULTS / f"{name}.json"
+    old = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
+    fresh = {(entry["case"], entry["gigabytes"]) for entry in entries}
+    entries = [entry for entry in old if (entry["case"], entry["gigabytes"]) not in fresh] + list(entries)
+    entries.sort(key=lambda entry: (entry["gigabytes"], list(CASES).index(entry["case"])))
+    lines = ",\n  ".join(json.dumps(entry) for entry in entries)
+    head = json.dumps({"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()})
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'{head[:-1]},\n "entries": [\n  {lines}\n ]}}\n', encoding="utf-8")
+
+
+@app.command()
+def speed(
+    work: Work, gigabytes: Sizes = None, rounds: Rounds = 5, case: Only = None, name: str = "speed"
+) -> None:  # fmt: skip
+    """Compare with a copy, with mergekit and with the straightforward way."""
+    for size in gigabytes or (0.5, 2.0):
+        source = work / f"source-{size:g}"
+        make_checkpoint(source, SHAPES[size])
+        for label in case or CASES:
+            found = compared(CASES[label], source, work, size, rounds)
+            rate = {arm: sorted(all_)[len(all_) // 2] for arm, all_ in found["seconds"].items()}
+            console.print(label, f"{size:g} GB", {arm: round(median, 2) for arm, median in rate.items()})
+            _kept(name, [{"case": label, "gigabytes": size, **found}])
+
+
+@app.command()
+def memory(work: Work, gigabytes: Sizes = None, case: Only = None) -> None:
+    """Watch the memory of one resize of each case and size."""
+    for size in gigabytes or SHAPES:
+        source = work / f"source-{size:g}"
+        make_checkpoint(source, SHAPES[size])
+        for label in case or CASES:
+            found = resized(source, work / "out", CASES[label]["options"])
+            entry = {
+                "case": label,
+                "gigabytes": size,
+                "source_bytes": weights(source),
+                "target_bytes": weights(work / "out"),
+                "seconds": found.printed["seconds"],
+                "anonymous_bytes": found.anonymous,
+                "largest_tensor_bytes": _largest(work / "out"),
+            }
+            shutil.rmtree(work / "out")
+            console.print(label, f"{size:g} GB", f"{found.anonymous / 1e6:.0f} MB", f"{entry['seconds']:.1f} s")
+            _kept("memory", [entry])
+
+
+def _largest(folder: Path) -> int:
+    from wavescale.checkpoint import open_checkpoint
+
+    tensors = open_checkpoint(folder).tensors.values()
+    return max(torch.Size(shape).numel() * getattr(torch, dtype).itemsize for shape, dtype in tensors)
+
+
+@app.command()
+def ranks(work: Work, rounds: Rounds = 5, gigabytes: float = 0.5) -> None:
+    """One process and two, each with one thread, on a case that computes more than it copies."""
+    source = work / f"source-{gigabytes:g}"
+    make_checkpoint(source, SHAPES[gigabytes])
+    seconds: dict[str, list[float]] = {"1": [], "2": []}
+    for _ in range(rounds):
+        for count, found in seconds.items():
+            found.append(resized(source, work / "out", CASES[_COMPUTE_BOUND]["options"], int(count)).printed["seconds"])
+            shutil.rmtree(work / "out")
+    console.print({count: sorted(found)[rounds // 2] for count, found in seconds.items()})
+    _kept("ranks", [{"case": _COMPUTE_BOUND, "gigabytes": gigabytes, "seconds": seconds}])
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,31 @@
+"""Resize one checkpoint in a process of its own and print how long the call took, without Python's start.
+
+    python benchmarks/streaming/timed_resize.py SOURCE OUT '{"scale_width": 2}'
+
+Under `torchrun` the processes do it together.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch  # noqa: F401  (what is imported here is not timed)
+import transformers  # noqa: F401
+
+from wavescale.on_disk import resize_checkpoint
+from wavescale.ranks import launched
+
+
+def main() -> None:
+    source, out, options = sys.argv[1:]
+    with launched() as ranks:
+        began = time.perf_counter()
+        resize_checkpoint(source, out, ranks=ranks, **json.loads(options))
+        if ranks.first:
+            print(json.dumps({"seconds": time.perf_counter() - began}))
+
+
+if __name__ == "__main__":
+    main()
