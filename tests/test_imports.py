@@ -28,7 +28,7 @@ ORDER = (
     ("analysis", "similarity", "ordering", "merging", "picking", "arranging"),
     ("findings",),
     ("resizing", "spectrum", "verification", "recipe"),
-    ("on_disk",),
+    ("on_disk", "in_memory"),
     ("demo",),
     ("cli",),
     ("__main__",),

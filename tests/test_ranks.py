@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +7,9 @@ import torch
 
 import wavescale
 import wavescale.cli
+from processes import torchrun
 from tiny import Case, make
 from wavescale.ranks import ALONE, Ranks
-
-
-def torchrun(*arguments: str | Path, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port),
-         "-m", "wavescale", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +30,7 @@ def test_shares_are_all_tensors_once_and_of_nearly_equal_bytes(source: Path) -> 
 @pytest.mark.parametrize("options", [("--scale-width", "2"), ("--scale-width", "0.5")], ids=["grown", "calibrated"])
 def test_two_ranks_write_the_same_bytes_as_one(options: tuple[str, ...], source: Path, tmp_path: Path) -> None:
     flags = (*options, "--max-shard-size", "2KB")
-    done = torchrun("resize", source, tmp_path / "together", *flags)
+    done = torchrun("-m", "wavescale", "resize", source, tmp_path / "together", *flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("written:") == 1
     before = torch.get_num_threads()
@@ -65,7 +51,7 @@ def test_a_failure_of_one_rank_is_said_once_and_leaves_nothing(source: Path, tmp
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     model.save_pretrained(source)
-    done = torchrun("resize", source, tmp_path / "out", "--scale-width", "2")
+    done = torchrun("-m", "wavescale", "resize", source, tmp_path / "out", "--scale-width", "2")
     assert done.returncode != 0
     assert done.stderr.count("error: model.norm.weight: 1 of") == 1, done.stderr
     assert "Traceback" not in done.stderr.split("error: model.norm")[0]

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from wavescale.analysis import analyse
     from wavescale.artifacts import Artifacts
     from wavescale.errors import WavescaleError
+    from wavescale.in_memory import resize, resize_into
     from wavescale.on_disk import resize_checkpoint
     from wavescale.optimizer import resize_optimizer_state
     from wavescale.plan import Plan
     from wavescale.recipe import Recipe, training_recipe
     from wavescale.resampling import resample, resampling_matrix
-    from wavescale.resizing import plan_resize, resize
+    from wavescale.resizing import plan_resize
     from wavescale.spectrum import inspect
     from wavescale.verification import verify
 
@@ -32,6 +33,7 @@ __all__ = [
     "resampling_matrix",
     "resize",
     "resize_checkpoint",
+    "resize_into",
     "resize_optimizer_state",
     "training_recipe",
     "verify",
@@ -49,8 +51,9 @@ _HOME = {
     "plan_resize": "resizing",
     "resample": "resampling",
     "resampling_matrix": "resampling",
-    "resize": "resizing",
+    "resize": "in_memory",
     "resize_checkpoint": "on_disk",
+    "resize_into": "in_memory",
     "resize_optimizer_state": "optimizer",
     "training_recipe": "recipe",
     "verify": "verification",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -48,10 +49,17 @@ def disk_names(model: PreTrainedModel) -> dict[str, str]:
     return {names[id(value)]: disk for disk, value in stored.items() if id(value) in names}
 
 
+def model_class(model: PreTrainedModel) -> type[PreTrainedModel]:
+    """A model's class of transformers; `fully_shard` puts one of its own in front of it."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    sharded = fsdp is not None and isinstance(model, getattr(fsdp, "FSDPModule", ()))
+    return type(model).__mro__[2] if sharded else type(model)
+
+
 def model_spec(model: PreTrainedModel) -> ModelSpec:
     """A model in memory as a spec; whether it ties embeddings is read off its parameters."""
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config["architectures"] = [type(model).__name__]
+    config["architectures"] = [model_class(model).__name__]
     spec = read_spec(config)
     if not spec.head_class.ties:
         return spec
@@ -135,13 +143,13 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     # Encoders without a head take their pooler as an argument, which no config holds.
     extra = {"add_pooling_layer": False} if getattr(like, "pooler", like) is None else {}
     with quiet_loading():
-        model, info = type(like).from_pretrained(
+        model, info = model_class(like).from_pretrained(
             None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **extra
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise CheckpointError(
-                f"{type(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
+                f"{model_class(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
             )
     if like.can_generate() and like.generation_config is not None:
         model.generation_config = deepcopy(like.generation_config)

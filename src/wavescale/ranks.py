@@ -120,5 +120,6 @@ def launched() -> Iterator[Ranks]:
     torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
     try:
         yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        torch.distributed.barrier()  # one that leaves early would end the connections of the others
     finally:
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Plan a resize, and resize a model in memory."""
+"""Plan a resize, of whatever stands for a model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import OptionError
-from wavescale.execute import execute
-from wavescale.findings import find
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
 from wavescale.plan import Plan
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from wavescale.findings import Calibrate
-    from wavescale.learned.batches import TrainFile
 
     Model: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | PreTrainedModel
 
@@ -185,56 +181,3 @@ def _fraction(name: str, value: float | Fraction | str | None) -> Fraction | Non
         return Fraction(float(value)) if "e" in str(value).lower() else Fraction(str(value))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise OptionError(f"{name} {value!r} is no number; give for example 1.5 or 2/3.") from error
-
-
-def resize(
-    model: PreTrainedModel,
-    *,
-    device: str | None = None,
-    artifacts: Artifacts = NOTHING,
-    calibrate: Calibrate | None = None,
-    train_file: TrainFile | None = None,
-    **options: Any,
-) -> PreTrainedModel:
-    """Resize a model in memory.
-
-    Parameters
-    ----------
-    model
-        A transformers model of a known family; it is left as it is.
-    device
-        Where to compute; by default where the model is.
-    artifacts
-        What `wavescale.analyse` found.
-    calibrate
-        As in `plan_resize`; a text file needs a model that was loaded from a folder with its tokenizer.
-    train_file
-        As in `resize_checkpoint`, with the same need.
-    options
-        Sizes and choices, as in `plan_resize`.
-
-    Returns
-    -------
-    A new model of the same class, dtype, device and mode, with the new config. Every parameter has
-    storage of its own; ties stay ties.
-
-    Raises
-    ------
-    WavescaleError
-        As in `plan_resize`.
-
-    Examples
-    --------
-    >>> from transformers import GPT2Config, GPT2LMHeadModel
-    >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_head=2, n_layer=2, vocab_size=32, n_positions=8))
-    >>> resize(model, hidden_size=32, num_hidden_layers=3).config.n_head
-    4
-    """
-    from wavescale.memory import build_model, model_tensors
-
-    plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
-    tensors = model_tensors(model)
-    where = str(model.device) if device is None else device
-    found = find(plan, Subject.in_memory(model), artifacts, calibrate, where, train_file)
-    made = {tensor.name: value for tensor, value in execute(plan, tensors.__getitem__, where, found)}
-    return build_model(plan, made, like=model)

@@ -1,0 +1,68 @@
+"""What two processes do together in `test_in_memory.py`: FOLDER holds a small Llama."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+import wavescale
+from wavescale.errors import OptionError
+from wavescale.memory import model_tensors
+
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3}
+
+
+def main() -> None:
+    torch.distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    folder = Path(sys.argv[1])
+    source = AutoModelForCausalLM.from_pretrained(folder).eval()
+    wanted = wavescale.resize(source, **SIZES)
+    ids = torch.arange(3, 11)[None]
+    with torch.no_grad():
+        expected = wanted(ids).logits
+
+    def shard(model: PreTrainedModel) -> None:
+        for layer in model.model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    def check(found: PreTrainedModel, sharded: bool) -> None:
+        mine: dict[str, Any] = dict(model_tensors(found))
+        for name, value in model_tensors(wanted).items():
+            if sharded:
+                assert isinstance(mine[name], DTensor)
+                assert mine[name].to_local().numel() < value.numel(), name
+            whole = mine[name].full_tensor() if sharded else mine[name]
+            torch.testing.assert_close(whole, value, rtol=1e-6, atol=1e-7, msg=name)
+        with torch.no_grad():
+            torch.testing.assert_close(found.eval()(ids).logits, expected, rtol=1e-5, atol=1e-6)
+
+    # A checkpoint into an empty sharded model.
+    plan = wavescale.plan_resize(folder, **SIZES)
+    with torch.device("meta"):
+        target = AutoModelForCausalLM.from_config(type(source.config)(**plan.config))
+    shard(target)
+    wavescale.resize_into(target, folder)
+    check(target, sharded=True)
+
+    # A sharded model into another, and into a whole one on every process.
+    shard(source)
+    check(wavescale.resize(source, shard=shard, **SIZES), sharded=True)
+    check(wavescale.resize(source, **SIZES), sharded=False)
+    with pytest.raises(OptionError, match="is sharded"):
+        wavescale.resize(source, shard=shard, hidden_size=8)
+    torch.distributed.destroy_process_group()
+    print("agreed")
+
+
+if __name__ == "__main__":
+    main()
