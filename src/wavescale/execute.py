@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import isfinite
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,8 +102,8 @@ def _finite(tensor: torch.Tensor) -> bool:
 
     if not tensor.is_floating_point():
         return True
-    total = tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
-    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
+    total = tensor.sum(dtype=torch.float32 if tensor.dtype == torch.float16 else tensor.dtype)
+    return isfinite(float(total)) or bool(torch.isfinite(tensor).all())
 
 
 class Blocks:
@@ -125,7 +126,7 @@ class Blocks:
         def read_rows(name: str, rows: Rows) -> torch.Tensor:
             return (in_memory if name in named else read)(name, rows)
 
-        self._device = device
+        self._device, self._known = device, known
         self._stored, self._computable = (_Source(read_rows, device, stored, known) for stored in (True, False))
 
     def make(self, tensor: TensorPlan, rows: range) -> torch.Tensor:
@@ -138,9 +139,10 @@ class Blocks:
         """
         import torch
 
-        scaling, dtype = tensor.expression.scaling, getattr(torch, tensor.dtype)
+        expression, dtype = tensor.expression, getattr(torch, tensor.dtype)
+        scaling = self._known.once(("scaling", expression), lambda: expression.scaling)
         with torch.no_grad():
-            made = tensor.expression.block(self._computable if scaling is None else self._stored, rows)
+            made = expression.block(self._computable if scaling is None else self._stored, rows)
             value = made.to(self._device, dtype)
         # What was finite and has not grown still is.
         grown = scaling is None or scaling > 1 or made.dtype != dtype

@@ -41,6 +41,46 @@ BAND = 64
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """One small matrix that makes the samples of a line stretch by stretch, over joined ends.
+
+    Attributes
+    ----------
+    count
+        Stretches.
+    step
+        Source samples from one stretch to the next.
+    first
+        The source sample at which the first begins; below 0 at the end of the line.
+    matrix
+        Of shape (target samples of a stretch, source samples).
+    """
+
+    count: int
+    step: int
+    first: int
+    matrix: np.ndarray[Any, Any]
+
+    def apply(self, lines: torch.Tensor, out: torch.Tensor, gain: float) -> int:
+        """Write the first target samples of lines of shape (lines, n); returns how many these are."""
+        import torch
+
+        n = lines.shape[1]
+        targets, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        end = (self.count - 1) * self.step + self.first + width
+        joined = torch.cat([lines[:, n + min(self.first, 0) :], lines, lines[:, : max(0, end - n)]], dim=1)
+        stretches = joined.as_strided(
+            (self.count, len(lines), width),
+            (self.step, joined.stride(0), 1),
+            joined.storage_offset() + max(self.first, 0),
+        )
+        matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
+        made = torch.bmm(stretches, matrix.expand(self.count, width, targets))
+        out[:, : self.count * targets].view(-1, self.count, targets).copy_(made.transpose(0, 1))
+        return self.count * targets
+
+
+@dataclass(frozen=True)
 class Taps:
     """A linear operator by rows: `y[i] = Σ_t weight[i, t] · x[index[i, t]]`.
 
@@ -62,6 +102,33 @@ class Taps:
     def bands(self) -> dict[tuple[int, int], tuple[Rows, np.ndarray[Any, Any]]]:
         """Dense pieces of the operator that were needed so far, by the target samples that they make."""
         return {}
+
+    @cached_property
+    def repetition(self) -> Repetition | None:
+        """The operator as one small matrix that moves along, if it is periodic with a short period."""
+        m = len(self.index)
+        periods = gcd(self.n, m)
+        rows, columns = m // periods, self.n // periods
+        grouped = max(1, BAND // rows)
+        count = periods // grouped
+        if rows > 2 * BAND or count < 2:
+            return None
+        targets, sources = grouped * rows, grouped * columns
+        # Where the taps lie, counted on from a place near each row's own, over the joined ends.
+        near = np.arange(targets)[:, None] * columns // rows
+        place = (self.index[:targets] - near + self.n // 2) % self.n - self.n // 2 + near
+        row = np.arange(count * targets)
+        expected = (place[row % targets] + (row // targets * sources)[:, None]) % self.n
+        if (
+            not (expected == self.index[: len(row)]).all()
+            or not (self.weight[: len(row)] == self.weight[row % targets]).all()
+        ):
+            return None
+        first = int(place.min())
+        matrix = np.zeros((targets, int(place.max()) + 1 - first))
+        np.add.at(matrix, (np.arange(targets)[:, None], place - first), self.weight[:targets])
+        end = (count - 1) * sources + first + matrix.shape[1]
+        return Repetition(count, sources, first, matrix) if -first <= self.n and end <= 2 * self.n else None
 
     def matrix(self) -> np.ndarray[Any, Any]:
         """The operator as a dense float64 matrix of shape (m, n)."""
@@ -127,7 +194,10 @@ class Taps:
         shape = (*x.shape[:axis], len(targets), *x.shape[axis + 1 :])
         view = values.reshape(prod(x.shape[:axis]), len(sources), -1)
         out = values.new_empty((view.shape[0], len(targets), view.shape[2]))
-        for begin in range(0, len(targets), BAND):
+        done = 0
+        if rows is None and view.shape[2] == 1 and self.repetition is not None:
+            done = self.repetition.apply(view[..., 0], out[..., 0], gain)
+        for begin in range(done, len(targets), BAND):
             places = range(begin, min(begin + BAND, len(targets)))
             needed, weight = self._band(targets[begin : places.stop])
             part = taken(view, 1, within(needed, sources))

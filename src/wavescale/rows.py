@@ -19,17 +19,17 @@ Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
 Rows = range | Positions
 
 # Of a block: it stays in a processor's cache with what is made of it on the way.
-_BLOCK_ENTRIES = 1 << 19
+_BLOCK_ENTRIES = 1 << 20
 # Blocks begin at multiples of this where rows are short enough, so that banded products have the same bounds.
 _ALIGNED = 64
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[range]:
-    """The rows of a tensor in stretches of half a million entries or less.
+    """The rows of a tensor in stretches of a million entries or less.
 
     Examples
     --------
-    >>> list(blocks((5, 250_000)))
+    >>> list(blocks((5, 500_000)))
     [range(0, 2), range(2, 4), range(4, 5)]
     """
     rows = max(1, _BLOCK_ENTRIES // max(1, prod(shape[1:])))

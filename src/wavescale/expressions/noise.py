@@ -20,6 +20,9 @@ Sizes = np.ndarray[tuple[int], np.dtype[np.float32]]
 
 # Rows of a tensor that share one stream of noise, so that a block of rows can be drawn alone.
 _NOISE_ROWS = 256
+# The signs that each byte stands for, lowest bit first.
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_SIGNS = 1 - 2 * _BITS.astype(np.float32)
 # Bits that Philox draws at a time: four words of 64.
 _DRAWN = 256
 
@@ -223,7 +226,9 @@ def _signed(shape: Shape, seed: int, start: int, sizes: Sizes) -> torch.Tensor:
     skipped = start % _DRAWN
     stream = np.random.Philox(key=seed, counter=start // _DRAWN)
     words = stream.random_raw(4 * -(-(skipped + count) // _DRAWN)).astype("<u8", copy=False)
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[skipped : skipped + count]
-    # The sign is the highest bit of a float.
-    signs = torch.from_numpy(bits).view(shape).to(torch.int32) << 31
-    return (signs ^ torch.from_numpy(sizes.view(np.int32))[:, None]).view(torch.float32)
+    same = bool((sizes == sizes[:1]).all())
+    table = _SIGNS * sizes[0] if same else _SIGNS
+    signs = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)[skipped : skipped + count]).view(
+        shape
+    )
+    return signs if same else signs * torch.from_numpy(sizes)[:, None]

@@ -56,13 +56,18 @@ class Copies(Gather):
         (array([[0, 1],
                [2, 3]]), array([2, 2]))
         """
-        units = self.copied
-        places = np.argsort(units, kind="stable")[np.count_nonzero(units < 0) :]
-        counts = np.bincount(units[places], minlength=self.n)
-        nth = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)  # of the copies of its unit
-        count = np.repeat(counts, counts)
-        first = np.flatnonzero((nth % 2 == 0) & (nth + 1 < count))
-        return np.stack([places[first], places[first + 1]], axis=1), count[first]
+        return _pairs(self)
+
+
+@lru_cache(maxsize=64)
+def _pairs(operator: Copies) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[Any, Any]]:
+    units = operator.copied
+    places = np.argsort(units, kind="stable")[np.count_nonzero(units < 0) :]
+    counts = np.bincount(units[places], minlength=operator.n)
+    nth = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)  # of the copies of its unit
+    count = np.repeat(counts, counts)
+    first = np.flatnonzero((nth % 2 == 0) & (nth + 1 < count))
+    return np.stack([places[first], places[first + 1]], axis=1), count[first]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import lru_cache
 from math import frexp, gcd
 from typing import TYPE_CHECKING, Any
 
@@ -47,22 +48,32 @@ class Gather(Operator):
 
     def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
         axis %= x.ndim
-        origins, factors = self.origins, self.factors
-        if rows is not None:
-            origins = origins[positions(rows)]
+        if rows is None:
+            origins, gain, factors = _all_rows(self)
+        else:
+            origins = self.origins[positions(rows)]
             known = origins >= 0
             origins = np.where(known, positions(within(np.where(known, origins, 0), self.support(rows))), -1)
-            factors = None if factors is None else factors[positions(rows)]
-        if factors is not None and (factors == factors[:1]).all():
-            gain, factors = self.gain * float(factors[0]), None
-        else:
-            gain = self.gain
+            gain, factors = _common(self.gain, None if self.factors is None else self.factors[positions(rows)])
         if gain != 1.0:
             x = x * gain
         out = gathered(x, axis, origins)
         if factors is not None:
             out = out * _column(factors, out, axis)
         return out
+
+
+@lru_cache(maxsize=64)
+def _all_rows(operator: Gather) -> tuple[Positions, float, Factors | None]:
+    """Of an operator that is applied whole, again and again: its origins, and its factors as in `_common`."""
+    return operator.origins, *_common(operator.gain, operator.factors)
+
+
+def _common(gain: float, factors: Factors | None) -> tuple[float, Factors | None]:
+    """One factor for all where they are equal, and else the gain and the factors beside it."""
+    if factors is None or not len(factors) or (factors != factors[0]).any():
+        return gain, factors
+    return gain * float(factors[0]), None
 
 
 def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
@@ -86,13 +97,12 @@ def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
         return x.narrow(axis, 0, 0)
     breaks = np.flatnonzero(np.diff(index) != 1) + 1
     if len(breaks) < _MOST_STRETCHES:
-        stretches = np.split(index, breaks)
-        parts = [x.narrow(axis, int(part[0]), len(part)) for part in stretches]
+        parts = [x.narrow(axis, int(part[0]), len(part)) for part in np.split(index, breaks)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
     inner = x.stride(axis) if x.is_contiguous() else _LONG_ENTRIES
     if inner < _LONG_ENTRIES and (pattern := _pattern(index, x.shape[axis])) is not None:
-        periods, before = gcd(len(index), x.shape[axis]), x.shape[axis] // gcd(len(index), x.shape[axis])
-        view = x.reshape(*x.shape[:axis], periods, before, *x.shape[axis + 1 :])
+        periods = gcd(len(index), x.shape[axis])
+        view = x.reshape(*x.shape[:axis], periods, x.shape[axis] // periods, *x.shape[axis + 1 :])
         out = x.new_empty((*x.shape[:axis], periods, len(pattern), *x.shape[axis + 1 :]))
         for place, origin in enumerate(pattern):
             out.select(axis + 1, place).copy_(view.select(axis + 1, int(origin)))
