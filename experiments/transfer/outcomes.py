@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from math import inf, isinf
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -46,27 +48,23 @@ def _compact(found: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
-def crossing(
-    curve: Sequence[Mapping[str, float]], quality: str, wanted: float, greater: bool, along: str
-) -> float | None:
-    """Where a curve first has a quality, linear between its points; None where it never does.
+def crossing(curve: Sequence[Mapping[str, float]], quality: str, wanted: float, greater: bool) -> float | None:
+    """The step at which a curve first has a quality, linear between its points; None where it never does.
 
     Parameters
     ----------
     curve
-        Points with the quality and `along`.
+        Points with the quality and the step.
     quality
         Its name in the points.
     wanted
         The quality.
     greater
         Whether greater is better.
-    along
-        What to measure the place in, such as `step` or `seconds`.
 
     Examples
     --------
-    >>> crossing([{"step": 0, "loss": 5.0}, {"step": 10, "loss": 4.0}], "loss", 4.5, False, "step")
+    >>> crossing([{"step": 0, "loss": 5.0}, {"step": 10, "loss": 4.0}], "loss", 4.5, False)
     5.0
     """
     sign = 1.0 if greater else -1.0
@@ -75,9 +73,9 @@ def crossing(
         gap = sign * (point[quality] - wanted)
         if gap >= 0:
             if before is None:
-                return float(point[along])
+                return float(point["step"])
             below = sign * (before[quality] - wanted)
-            return float(before[along] + (point[along] - before[along]) * -below / (gap - below))
+            return float(before["step"] + (point["step"] - before["step"]) * -below / (gap - below))
         before = point
     return None
 
@@ -93,6 +91,17 @@ def cost(result: Mapping[str, Any], step: float, with_source: bool = False) -> f
     return source + float(result["start_flops"]) + step * float(result["flops_per_step"])
 
 
+def pace(curve: Sequence[Mapping[str, float]]) -> float:
+    """Seconds a step, the median over the stretches between marks: what else a machine does seldom lasts so long.
+
+    Examples
+    --------
+    >>> pace([{"step": 2 * mark, "seconds": seconds} for mark, seconds in enumerate([0, 4, 99, 103])])
+    2.0
+    """
+    return median((b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairwise(curve))
+
+
 def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measure = "flops") -> float | None:
     """The saving ratio r = (φ_scratch − φ)/φ_scratch of a run (BoT, arXiv 2603.07506).
 
@@ -106,7 +115,7 @@ def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measu
     share
         Of scratch's budget; 1 for its end.
     measure
-        `flops`; `total flops`, with those of the source's training; or `seconds` of training.
+        `flops`; `total flops`, with those of the source's training; or `seconds` of training, at the run's pace.
 
     Returns
     -------
@@ -119,14 +128,12 @@ def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measu
     found, base = read(mine), read(scratch)
     step = share * base["run"]["steps"]
     wanted = quality_at(base["curve"], run.quality, step)
-    along = "seconds" if measure == "seconds" else "step"
-    whole = crossing(base["curve"], run.quality, wanted, run.greater_is_better, along)
-    part = crossing(found["curve"], run.quality, wanted, run.greater_is_better, along)
+    whole, part = (crossing(c["curve"], run.quality, wanted, run.greater_is_better) for c in (base, found))
     assert whole is not None
     if part is None:
         return -inf
     if measure == "seconds":
-        return 1 - part / whole
+        return 1 - part * pace(found["curve"]) / (whole * pace(base["curve"]))
     return 1 - cost(found, part, measure == "total flops") / cost(base, whole)
 
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from transfer.order import Example
+from transfer.processes import processes
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -65,15 +66,16 @@ def read_text(data: Mapping[str, Any], files: Sequence[Path], work: Path) -> Tex
     made_of = {name: data[name] for name in ("tokenizer", "hub") if name in data}
     key = sha256(json.dumps([made_of, [[str(f.resolve()), f.stat().st_size] for f in files]]).encode()).hexdigest()[:16]
     home = work / "tokens" / key
-    if not (home / "validation.npy").is_file():
-        home.mkdir(parents=True, exist_ok=True)
-        tokenizer = _tokenizer(data["tokenizer"], files)
-        tokenizer.save_pretrained(home)
-        for part, documents in (
-            ("train", _documents(data, files, True)),
-            ("validation", _documents(data, files, False)),
-        ):
-            _write_tokens(home / f"{part}.npy", tokenizer, documents)
+    with processes().main_process_first():  # the others find the tokens there
+        if not (home / "validation.npy").is_file():
+            home.mkdir(parents=True, exist_ok=True)
+            tokenizer = _tokenizer(data["tokenizer"], files)
+            tokenizer.save_pretrained(home)
+            for part, documents in (
+                ("train", _documents(data, files, True)),
+                ("validation", _documents(data, files, False)),
+            ):
+                _write_tokens(home / f"{part}.npy", tokenizer, documents)
     train, validation = (np.load(home / f"{part}.npy", mmap_mode="r") for part in ("train", "validation"))
     return Text(train, validation, AutoTokenizer.from_pretrained(home))
 
