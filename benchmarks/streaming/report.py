@@ -1,0 +1,138 @@
+"""Write docs/speed.md and docs/speed.png from what `measure.py` has found.
+
+python benchmarks/streaming/report.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+HERE = Path(__file__).parent
+RESULTS, DOCS = HERE.parent / "results", HERE.parents[1] / "docs"
+CASES: Mapping[str, Mapping[str, Any]] = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
+# What resizing may take whatever the checkpoint: a gigabyte, and twice the largest tensor.
+FIXED, TENSORS = 1e9, 2
+
+Entry = Mapping[str, Any]
+
+
+def entries(name: str) -> list[Entry]:
+    """What was measured, or nothing."""
+    path = RESULTS / f"{name}.json"
+    found: list[Entry] = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
+    return found
+
+
+def moved(entry: Entry) -> float:
+    """Gigabytes read and written."""
+    return float(entry["source_bytes"] + entry["target_bytes"]) / 1e9
+
+
+def share(entry: Entry, of: str) -> float:
+    """Median over the rounds of our throughput divided by another's; `cp` moves twice the target's bytes."""
+    mine, other = entry["seconds"]["wavescale"], entry["seconds"][of]
+    bytes_of_other = 2 * entry["target_bytes"] / 1e9 if of == "cp" else moved(entry)
+    return median(moved(entry) / a / (bytes_of_other / b) for a, b in zip(mine, other, strict=True))
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the head, in Markdown."""
+    head, *rest = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rest))
+
+
+def speeds(found: Sequence[Entry]) -> str:
+    """One line a case and size."""
+    rows = [["case", "source → target", "wavescale", "`cp`", "of `cp`", "goal", "beside others"]]
+    for entry in found:
+        seconds = entry["seconds"]
+        others = [
+            f"{share(entry, name):.1f} × {name}" for name in ("mergekit", "straightforward") if name in seconds
+        ]  # fmt: skip
+        rows.append([
+            entry["case"],
+            f"{entry['source_bytes'] / 1e9:.2f} → {entry['target_bytes'] / 1e9:.2f} GB",
+            f"{moved(entry) / median(seconds['wavescale']):.2f} GB/s",
+            f"{2 * entry['target_bytes'] / 1e9 / median(seconds['cp']):.2f} GB/s",
+            f"**{share(entry, 'cp'):.2f}**",
+            f"{CASES[entry['case']]['goal']:g}",
+            ", ".join(others),
+        ])  # fmt: skip
+    return table(rows)
+
+
+def memories(found: Sequence[Entry]) -> str:
+    """One line a case, one column a size."""
+    sizes = sorted({entry["gigabytes"] for entry in found})
+    rows = [["case", *(f"{size:g} GB" for size in sizes)]]
+    for case in CASES:
+        cells = []
+        for size in sizes:
+            mine = [e for e in found if (e["case"], e["gigabytes"]) == (case, size)]
+            bound = FIXED + TENSORS * mine[0]["largest_tensor_bytes"] if mine else 0
+            cells.append(f"{mine[0]['anonymous_bytes'] / 1e6:,.0f} of {bound / 1e6:,.0f} MB" if mine else "-")
+        if any(cell != "-" for cell in cells):
+            rows.append([case, *cells])
+    return table(rows)
+
+
+def drawn(found: Sequence[Entry]) -> None:
+    """Memory and time against the checkpoint's size."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for case in CASES:
+        mine = sorted((e for e in found if e["case"] == case), key=lambda e: float(e["source_bytes"]))
+        if not mine:
+            continue
+        at = [e["source_bytes"] / 1e9 for e in mine]
+        axes[0].plot(at, [e["anonymous_bytes"] / 1e6 for e in mine], "o-", label=case)
+        axes[1].plot(at, [e["seconds"] for e in mine], "o-", label=case)
+    axes[0].set(xlabel="source, GB", ylabel="private memory, MB", ylim=(0, None))
+    axes[1].set(xlabel="source, GB", ylabel="seconds", ylim=(0, None))
+    axes[1].legend(fontsize=7)
+    figure.savefig(DOCS / "speed.png", dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Write both files."""
+    speed, memory, ranks = entries("speed"), entries("memory"), entries("ranks")
+    head = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
+    rounds, start = len(speed[0]["seconds"]["cp"]), median(median(entry["start_seconds"]) for entry in speed)
+    parts = [
+        "# How fast, and in how much memory",
+        f"Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, {head['threads']} threads. "
+        f"Throughput is bytes read and written a second: medians of {rounds} rounds, in each of which all arms of a case "
+        "run in turn. `cp` copies the target, so it reads and writes twice its bytes. Seconds are those of the call; "
+        f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` measures all "
+        "of this, and its results are in `benchmarks/results`.",
+        speeds(speed),
+    ]
+    if memory:
+        drawn(memory)
+        parts += [
+            "## Memory",
+            "Private memory (anonymous pages, seen from outside the process) at its highest, and what it may be: a "
+            "gigabyte and twice the largest tensor.",
+            memories(memory),
+            "![Private memory and seconds against the size of the source](speed.png)",
+        ]
+    if ranks:
+        one, two = (median(ranks[0]["seconds"][count]) for count in ("1", "2"))
+        parts += [
+            "## Several processes",
+            f"{ranks[0]['case']} of {ranks[0]['gigabytes']:g} GB, one thread a process: {one:.1f} s in one, {two:.1f} s in "
+            f"two, {one / two:.2f} times as fast. The files are the same to the byte.",
+        ]
+    (DOCS / "speed.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
