@@ -108,11 +108,11 @@ def main() -> None:
     rounds, start = len(speed[0]["seconds"]["cp"]), median(median(entry["start_seconds"]) for entry in speed)
     parts = [
         "# How fast, and in how much memory",
-        f"Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, {head['threads']} threads. "
-        f"Throughput is bytes read and written a second: medians of {rounds} rounds, in each of which all arms of a case "
-        "run in turn. `cp` copies the target, so it reads and writes twice its bytes. Seconds are those of the call; "
-        f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` measures all "
-        "of this, and its results are in `benchmarks/results`.",
+        "Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, "
+        f"{head['threads']} threads. Throughput is bytes read and written a second: medians of {rounds} rounds, "
+        "in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes twice its bytes. Seconds are those of the call; "
+        f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` measures "
+        "all of this, and its results are in `benchmarks/results`.",
         speeds(speed),
     ]
     if memory:
@@ -128,8 +128,8 @@ def main() -> None:
         one, two = (median(ranks[0]["seconds"][count]) for count in ("1", "2"))
         parts += [
             "## Several processes",
-            f"{ranks[0]['case']} of {ranks[0]['gigabytes']:g} GB, one thread a process: {one:.1f} s in one, {two:.1f} s in "
-            f"two, {one / two:.2f} times as fast. The files are the same to the byte.",
+            f"{ranks[0]['case']} of {ranks[0]['gigabytes']:g} GB, one thread a process: {one:.1f} s in one, "
+            f"{two:.1f} s in two, {one / two:.2f} times as fast. The files are the same to the byte.",
         ]
     (DOCS / "speed.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
