@@ -110,7 +110,8 @@ def main() -> None:
         "# How fast, and in how much memory",
         "Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, "
         f"{head['threads']} threads. Throughput is bytes read and written a second: medians of {rounds} rounds, "
-        "in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes twice its bytes. Seconds are those of the call; "
+        "in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes twice its "
+        "bytes. Seconds are those of the call; "
         f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` measures "
         "all of this, and its results are in `benchmarks/results`.",
         speeds(speed),
