@@ -140,7 +140,7 @@ class Blocks:
         import torch
 
         expression, dtype = tensor.expression, getattr(torch, tensor.dtype)
-        scaling = self._known.once(("scaling", expression), lambda: expression.scaling)
+        scaling = self._known.once(("scaling", tensor.name), lambda: expression.scaling)
         with torch.no_grad():
             made = expression.block(self._computable if scaling is None else self._stored, rows)
             value = made.to(self._device, dtype)
