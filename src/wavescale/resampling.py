@@ -38,6 +38,8 @@ FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
 BAND = 64
+# Up to so many taps that are the same in all rows are added one after the other rather than by dense products.
+_FEW_TAPS = 4
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Taps:
     def bands(self) -> dict[tuple[int, int], tuple[Rows, np.ndarray[Any, Any]]]:
         """Dense pieces of the operator that were needed so far, by the target samples that they make."""
         return {}
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether all rows have the same few weights: Haar at whole ratios copies, or sums neighbours."""
+        return self.weight.shape[1] <= _FEW_TAPS and bool((self.weight == self.weight[0]).all())
 
     @cached_property
     def repetition(self) -> Repetition | None:
@@ -191,6 +198,9 @@ class Taps:
         axis %= x.ndim
         targets: Rows = range(len(self.index)) if rows is None else rows
         sources: Rows = range(self.n) if rows is None else self.support(rows)
+        if self.plain:
+            found = self._tap_by_tap(values, axis, targets, sources, gain)
+            return found.to(x.dtype) if half else found
         shape = (*x.shape[:axis], len(targets), *x.shape[axis + 1 :])
         view = values.reshape(prod(x.shape[:axis]), len(sources), -1)
         out = values.new_empty((view.shape[0], len(targets), view.shape[2]))
@@ -208,6 +218,15 @@ class Taps:
                 out[:, begin : places.stop] = matrix @ part
         found = out.reshape(shape)
         return found.to(x.dtype) if half else found
+
+    def _tap_by_tap(self, x: torch.Tensor, axis: int, targets: Rows, sources: Rows, gain: float) -> torch.Tensor:
+        """Copies of the source, or sums of its neighbours, times a number."""
+        first, *others = self.index[positions(targets)].T
+        found = taken(x, axis, positions(within(first, sources))) * (gain * float(self.weight[0, 0]))
+        for tap, index in enumerate(others, 1):
+            part = taken(x, axis, positions(within(index, sources)))
+            found = found.add(part, alpha=gain * float(self.weight[0, tap]))
+        return found
 
     def _band(self, targets: Rows) -> tuple[Rows, np.ndarray[Any, Any]]:
         """Some rows of the matrix without the columns that are zero in all of them, and which columns those are not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import lru_cache
-from math import frexp, gcd
+from math import frexp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 Factors = np.ndarray[tuple[int], np.dtype[np.float64]]
-
-# An index is put together from so many stretches, or written in so many interleaved strides, before entries
-# are taken one by one, which costs several times as much along the last axis.
-_MOST_STRETCHES, _MOST_STRIDES = 8, 16
-# Entries behind the axis from which on taking them one by one costs no more.
-_LONG_ENTRIES = 64
 
 
 class Gather(Operator):
@@ -77,7 +71,7 @@ def _common(gain: float, factors: Factors | None) -> tuple[float, Factors | None
 
 
 def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
-    """`x.index_select(axis, index)` with zeros where the index is -1; fast where it has a pattern.
+    """`x.index_select(axis, index)` with zeros where the index is -1.
 
     Examples
     --------
@@ -93,31 +87,7 @@ def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
         shape[axis] = len(index)
         out = x.new_zeros(shape)
         return out.index_copy_(axis, torch.from_numpy(known).to(x.device), gathered(x, axis, index[known]))
-    if len(index) == 0:
-        return x.narrow(axis, 0, 0)
-    breaks = np.flatnonzero(np.diff(index) != 1) + 1
-    if len(breaks) < _MOST_STRETCHES:
-        parts = [x.narrow(axis, int(part[0]), len(part)) for part in np.split(index, breaks)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
-    inner = x.stride(axis) if x.is_contiguous() else _LONG_ENTRIES
-    if inner < _LONG_ENTRIES and (pattern := _pattern(index, x.shape[axis])) is not None:
-        periods = gcd(len(index), x.shape[axis])
-        view = x.reshape(*x.shape[:axis], periods, x.shape[axis] // periods, *x.shape[axis + 1 :])
-        out = x.new_empty((*x.shape[:axis], periods, len(pattern), *x.shape[axis + 1 :]))
-        for place, origin in enumerate(pattern):
-            out.select(axis + 1, place).copy_(view.select(axis + 1, int(origin)))
-        return out.reshape(*x.shape[:axis], len(index), *x.shape[axis + 1 :])
     return taken(x, axis, index)
-
-
-def _pattern(index: Positions, n: int) -> Positions | None:
-    """The index of one period, if it repeats itself soon."""
-    periods = gcd(len(index), n)
-    if len(index) // periods > _MOST_STRIDES:
-        return None
-    each = index.reshape(periods, -1) - np.arange(periods)[:, None] * (n // periods)
-    inside = each[0].min() >= 0 and each[0].max() < n // periods
-    return each[0] if inside and (each == each[0]).all() else None
 
 
 def _column(values: np.ndarray[Any, Any], like: torch.Tensor, axis: int) -> torch.Tensor:

@@ -7,9 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from wavescale.operators.base import Transform
-from wavescale.operators.gathering import gathered
 from wavescale.resampling import Boundary, Taps, levels, taps
-from wavescale.rows import Rows, positions, within
+from wavescale.rows import Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,10 +71,6 @@ class Resample(Transform):
         return self.taps().support(rows)
 
     def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
-        if self.levels_down == 0 and self.taps().index.shape[1] == 1:  # synthesis with Haar copies
-            index, weight = self.taps().index[:, 0], self.taps().weight[0, 0]
-            found = index if rows is None else positions(within(index[positions(rows)], self.support(rows)))
-            return gathered(x * (self.gain * weight), axis % x.ndim, found)
         return self.taps().apply(x, axis, rows, self.gain)
 
     @property
