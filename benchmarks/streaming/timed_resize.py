@@ -12,7 +12,7 @@ import sys
 import time
 
 import torch  # noqa: F401  (what is imported here is not timed)
-import transformers  # noqa: F401
+from transformers import LlamaConfig  # noqa: F401  (brings much of transformers with it)
 
 from wavescale.on_disk import resize_checkpoint
 from wavescale.ranks import launched
