@@ -1,8 +1,7 @@
 """Carry out a plan, block by block: some rows of a target tensor, made of the source rows that they need.
 
-No tensor is in memory as a whole, neither of the source nor of the target, so that what is needed
-does not grow with the checkpoint; and a block stays in a processor's cache on its way from the
-source's file into the target's.
+Apart from a few that an operator needs at once, no tensor is in memory as a whole, neither of the source nor
+of the target, and a block stays in a processor's cache on its way from the source's file into the target's.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def resize_checkpoint(
     on_tensor: Callable[[TensorPlan], None] | None = None,
     **options: Any,
 ) -> Plan:
-    """Resize a checkpoint on disk, some rows at a time; no tensor is ever in memory as a whole.
+    """Resize a checkpoint on disk, some rows at a time, so that the model need not fit in memory.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 
 from wavescale.errors import OptionError
-from wavescale.rows import Rows, as_rows, positions, taken, within
+from wavescale.rows import ALIGNED, Rows, as_rows, positions, taken, within
 
 if TYPE_CHECKING:
     import pywt
@@ -37,7 +37,7 @@ ArrayT = TypeVar("ArrayT", "np.ndarray[Any, Any]", "torch.Tensor")
 FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
-BAND = 64
+_BAND = ALIGNED
 # Up to so many taps that are the same in all rows are added one after the other rather than by dense products.
 _FEW_TAPS = 4
 
@@ -116,9 +116,9 @@ class Taps:
         m = len(self.index)
         periods = gcd(self.n, m)
         rows, columns = m // periods, self.n // periods
-        grouped = max(1, BAND // rows)
+        grouped = max(1, _BAND // rows)
         count = periods // grouped
-        if rows > 2 * BAND or count < 2:
+        if rows > 2 * _BAND or count < 2:
             return None
         targets, sources = grouped * rows, grouped * columns
         # Where the taps lie, counted on from a place near each row's own, over the joined ends.
@@ -207,8 +207,8 @@ class Taps:
         done = 0
         if rows is None and view.shape[2] == 1 and self.repetition is not None:
             done = self.repetition.apply(view[..., 0], out[..., 0], gain)
-        for begin in range(done, len(targets), BAND):
-            places = range(begin, min(begin + BAND, len(targets)))
+        for begin in range(done, len(targets), _BAND):
+            places = range(begin, min(begin + _BAND, len(targets)))
             needed, weight = self._band(targets[begin : places.stop])
             part = taken(view, 1, within(needed, sources))
             matrix = torch.from_numpy(weight * gain).to(values.device, values.dtype)

@@ -20,8 +20,8 @@ Rows = range | Positions
 
 # Of a block: it stays in a processor's cache with what is made of it on the way.
 _BLOCK_ENTRIES = 1 << 20
-# Blocks begin at multiples of this where rows are short enough, so that banded products have the same bounds.
-_ALIGNED = 64
+# Blocks begin at multiples of this where rows are short enough: banded products make as many samples at a time.
+ALIGNED = 64
 
 # Positions are put together from so many stretches, or written in so many interleaved strides, before entries are
 # taken one by one, which costs several times as much along the last axis.
@@ -39,8 +39,8 @@ def blocks(shape: tuple[int, ...]) -> Iterator[range]:
     [range(0, 2), range(2, 4), range(4, 5)]
     """
     rows = max(1, _BLOCK_ENTRIES // max(1, prod(shape[1:])))
-    if rows > _ALIGNED:
-        rows -= rows % _ALIGNED
+    if rows > ALIGNED:
+        rows -= rows % ALIGNED
     for start in range(0, shape[0], rows):
         yield range(start, min(start + rows, shape[0]))
 

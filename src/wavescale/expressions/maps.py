@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,10 +48,7 @@ class Apply(Expression):
 
     @property
     def flops(self) -> int:
-        lines = 1
-        for length in self.of.shape:
-            lines *= length
-        return 2 * self.operator.multiplications * lines // self.operator.n
+        return 2 * self.operator.multiplications * prod(self.of.shape) // self.operator.n
 
     @property
     def scaling(self) -> float | None:
@@ -159,10 +157,7 @@ class Merge(Expression):
 
     @property
     def flops(self) -> int:
-        lines = 2
-        for length in self.of.shape:
-            lines *= length
-        return lines
+        return 2 * prod(self.of.shape)
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch

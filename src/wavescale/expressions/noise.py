@@ -170,6 +170,8 @@ class Details(Expression):
         )
 
     def _rms(self, source: Source) -> float:
+        import torch
+
         n, shape = self.operator.n, self.like.shape
         total, count = 0.0, 0
         if self.axis > 0:
@@ -184,14 +186,8 @@ class Details(Expression):
             parts = [(range(shape[0]), self.like_before, n)]
         for rows, outer, length in parts:
             band = _details(self.like.block(source, rows).reshape(outer, length, -1))
-            total, count = total + float(band.square().sum(dtype=_double())), count + band.numel()
+            total, count = total + float(band.square().sum(dtype=torch.float64)), count + band.numel()
         return sqrt(total / count)
-
-
-def _double() -> torch.dtype:
-    import torch
-
-    return torch.float64
 
 
 def _index(places: np.ndarray[Any, Any], like: torch.Tensor) -> torch.Tensor:
