@@ -22,10 +22,10 @@ types:
 unit:
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale]
+# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale] [SEED=0]
 reproduce: $(VENV)/test.done
 	$(BIN)/python experiments/reproduce.py $(TRAIN_FILES:%=--train-file %) $(DATA_DIR:%=--data-dir %) \
-		$(ROW:%=--row %) $(METHOD:%=--method %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)
+		$(ROW:%=--row %) $(METHOD:%=--method %) $(SEED:%=--seed %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)
 
 # docs/savings.md with its figures, and docs/savings.html, from the results in experiments/results
 report: $(VENV)/test.done

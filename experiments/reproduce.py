@@ -1,7 +1,7 @@
 """Train every run of the table that has no result yet; what is finished is skipped, what was interrupted goes on.
 
 make reproduce TRAIN_FILES="a.txt.gz b.txt.gz" DATA_DIR=fashion-mnist
-make reproduce ROW=gpt-s2l METHOD=wavescale TRAIN_FILES=a.txt.gz
+make reproduce ROW=gpt-s2l METHOD=wavescale SEED=0 TRAIN_FILES=a.txt.gz
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ FIRST = (SCRATCH, "bot-paper", "wavescale", "hypercloning", "weight-selection", 
 def main(
     row: Annotated[list[str] | None, typer.Option(help="Rows; all by default.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="Methods; all by default.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seeds; all by default.")] = None,
     train_file: Annotated[list[Path] | None, typer.Option(help="A text instead of those; several times.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data that configs name.")] = None,
     scale: Annotated[str, typer.Option(help="cpu or paper.")] = "cpu",
@@ -39,7 +40,7 @@ def main(
     console, began = Console(), time.monotonic()
     bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
     for run in list_runs(scale, row or (), method or (), FIRST, runs):
-        if run.result(results).is_file():
+        if run.result(results).is_file() or (seed and run.seed not in seed):
             continue
         if minutes and time.monotonic() - began > 60 * minutes:
             console.print("the time is over; the same command goes on from here")
