@@ -39,8 +39,8 @@ def main(
         torch.set_num_threads(threads)
     console, began = Console(), time.monotonic()
     bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
-    for run in list_runs(scale, row or (), method or (), FIRST, runs):
-        if run.result(results).is_file() or (seed and run.seed not in seed):
+    for run in list_runs(scale, row or (), method or (), FIRST, runs, seeds=seed or ()):
+        if run.result(results).is_file():
             continue
         if minutes and time.monotonic() - began > 60 * minutes:
             console.print("the time is over; the same command goes on from here")

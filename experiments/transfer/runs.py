@@ -198,12 +198,14 @@ def list_runs(
     methods: Sequence[str] = (),
     order: Sequence[str] = (),
     runs: Path = RUNS,
+    *,
+    seeds: Sequence[int] = (),
 ) -> Iterator[Run]:
     """Every run, seeds of a method last, so that each row is complete with one seed first.
 
     Parameters
     ----------
-    scale, rows, methods
+    scale, rows, methods, seeds
         Which; empty for all.
     order
         Methods that come before others.
@@ -215,4 +217,5 @@ def list_runs(
         firsts.sort(key=lambda run: rank.get(run.method, len(rank)))
         longest = max((len(run.seeds) for run in firsts), default=0)
         for place in range(longest):
-            yield from (replace(run, seed=run.seeds[place]) for run in firsts if place < len(run.seeds))
+            seeded = (replace(run, seed=run.seeds[place]) for run in firsts if place < len(run.seeds))
+            yield from (run for run in seeded if not seeds or run.seed in seeds)

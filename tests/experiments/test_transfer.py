@@ -165,6 +165,7 @@ def test_runs_of_one_seed_come_before_the_next(tmp_path: Path) -> None:
         ("ligo", 0),
         ("wavescale", 1),
     ]
+    assert [(run.method, run.seed) for run in list_runs("cpu", runs=home, seeds=[1])] == [("wavescale", 1)]
 
 
 @pytest.fixture(scope="module")
