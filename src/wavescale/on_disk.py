@@ -153,12 +153,15 @@ class _Job:
 
 
 def _write_tensors(job: _Job, ranks: Ranks, device: str, on_tensor: Callable[[TensorPlan], None] | None) -> None:
-    """Write the rank's share of the tensors."""
+    """Write the rank's share of the tensors, each rank from another file on."""
+    mine = {tensor.name for tensor in ranks.share(job.plan.tensors)}
+    files = [[tensor for tensor in shard.tensors if tensor.name in mine] for shard in job.shards]
+    first = ranks.rank * len(files) // ranks.count
     with RowReader(open_checkpoint(job.source)) as read, RowWriter(job.folder, job.shards) as rows:
         stream(
             Blocks(read, device, job.named()),
             lambda tensor, stretch, value: rows.write(tensor.name, stretch.start, value),
-            ranks.share(job.plan.tensors),
+            files[first:] + files[:first],
             on_tensor,
         )
 
