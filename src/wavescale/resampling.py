@@ -50,6 +50,8 @@ class Repetition:
 
     Attributes
     ----------
+    n
+        Samples of a line.
     count
         Stretches.
     step
@@ -60,29 +62,38 @@ class Repetition:
         Of shape (target samples of a stretch, source samples).
     """
 
+    n: int
     count: int
     step: int
     first: int
     matrix: np.ndarray[Any, Any]
 
+    @cached_property
+    def _begins(self) -> tuple[list[int], range]:
+        """Where each stretch begins, and which of them do not reach over the ends."""
+        begins = [place * self.step + self.first for place in range(self.count)]
+        inside = [place for place, begin in enumerate(begins) if 0 <= begin <= self.n - self.matrix.shape[1]]
+        return begins, range(inside[0], inside[-1] + 1) if inside else range(0)
+
     def apply(self, lines: torch.Tensor, out: torch.Tensor, gain: float) -> int:
         """Write the first target samples of lines of shape (lines, n); returns how many these are."""
         import torch
 
-        n = lines.shape[1]
         targets, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
-        begins = np.arange(self.count) * self.step + self.first
-        inside = np.flatnonzero((begins >= 0) & (begins + width <= n))
+        begins, inside = self._begins
         # One product for all stretches; those that reach over the ends are put together by hand.
         stretches = lines.new_empty((len(lines), self.count, width))
-        for place in np.setdiff1d(np.arange(self.count), inside):
-            stretches[:, place] = taken(lines, 1, (begins[place] + np.arange(width)) % n)
-        if len(inside):
-            stretches[:, inside[0] : inside[-1] + 1] = lines.as_strided(
+        if inside:
+            stretches[:, inside.start : inside.stop] = lines.as_strided(
                 (len(lines), len(inside), width),
                 (lines.stride(0), self.step, 1),
-                lines.storage_offset() + int(begins[inside[0]]),
+                lines.storage_offset() + begins[inside.start],
             )
+        for place in (*range(inside.start), *range(inside.stop, self.count)):
+            begin = begins[place] % self.n
+            before = min(width, self.n - begin)
+            stretches[:, place, :before] = lines[:, begin : begin + before]
+            stretches[:, place, before:] = lines[:, : width - before]
         matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
         made = self.count * targets
         if made == out.shape[1]:
@@ -161,8 +172,7 @@ class Taps:
         first = int(place.min())
         matrix = np.zeros((targets, int(place.max()) + 1 - first))
         np.add.at(matrix, (np.arange(targets)[:, None], place - first), self.weight[:targets])
-        end = (count - 1) * sources + first + matrix.shape[1]
-        return Repetition(count, sources, first, matrix) if -first <= self.n and end <= 2 * self.n else None
+        return Repetition(self.n, count, sources, first, matrix) if matrix.shape[1] <= self.n else None
 
     def matrix(self) -> np.ndarray[Any, Any]:
         """The operator as a dense float64 matrix of shape (m, n)."""
