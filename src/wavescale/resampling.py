@@ -23,7 +23,7 @@ import numpy as np
 
 from wavescale.errors import OptionError
 from wavescale.rows import ALIGNED, Rows, as_rows, positions, within
-from wavescale.taking import taken
+from wavescale.taking import Taking, taken
 
 if TYPE_CHECKING:
     import pywt
@@ -134,6 +134,11 @@ class Taps:
     @cached_property
     def bands(self) -> dict[Hashable, tuple[Rows, torch.Tensor]]:
         """Dense pieces of the operator that were needed so far, by the target samples that they make."""
+        return {}
+
+    @cached_property
+    def takings(self) -> dict[tuple[range, int], list[Taking]]:
+        """What `_takings` has found so far."""
         return {}
 
     @cached_property
@@ -264,13 +269,24 @@ class Taps:
 
     def _tap_by_tap(self, x: torch.Tensor, axis: int, targets: Rows, sources: Rows, gain: float) -> torch.Tensor:
         """Copies of the source, or sums of its neighbours, times a number."""
-        first, *others = self.index[positions(targets)].T
-        found = taken(x, axis, positions(within(first, sources)))
-        if others or not isclose(gain * float(self.weight[0, 0]), 1.0, rel_tol=1e-12):
-            found = found * (gain * float(self.weight[0, 0]))
-        for tap, index in enumerate(others, 1):
-            part = taken(x, axis, positions(within(index, sources)))
-            found = found.add(part, alpha=gain * float(self.weight[0, tap]))
+        first, *others = self._takings(targets, sources)
+        found, factor = first.of(x, axis), gain * float(self.weight[0, 0])
+        if others or not isclose(factor, 1.0, rel_tol=1e-12):
+            found = found * factor
+        for tap, taking in enumerate(others, 1):
+            found = found.add(taking.of(x, axis), alpha=gain * float(self.weight[0, tap]))
+        return found
+
+    def _takings(self, targets: Rows, sources: Rows) -> list[Taking]:
+        """For each tap, how some target samples take it from the source samples that there are."""
+        key = (targets, len(sources)) if isinstance(targets, range) else None
+        if key is not None and key in self.takings:
+            return self.takings[key]
+        found = [
+            Taking(positions(within(index, sources)), len(sources)) for index in self.index[positions(targets)].T
+        ]  # fmt: skip
+        if key is not None:
+            self.takings[key] = found
         return found
 
     def _band(self, targets: Rows, gain: float, like: torch.Tensor) -> tuple[Rows, torch.Tensor]:
