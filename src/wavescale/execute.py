@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError
-from wavescale.expressions import Constant, Expression, folded
+from wavescale.expressions import Constant, Expression, Sum, folded
 from wavescale.plan import Plan, TensorPlan
 from wavescale.rows import Rows, blocks
 from wavescale.taking import taken
@@ -141,7 +141,7 @@ class Blocks:
         import torch
 
         dtype = getattr(torch, tensor.dtype)
-        expression, scaling = self._known.once(("folded", tensor.name), lambda: _folded(tensor))
+        expression, scaling = self._known.once(("folded", tensor.name), lambda: self._folded(tensor))
         with torch.no_grad():
             made = expression.block(self._computable if scaling is None else self._stored, rows)
             value = made.to(self._device, dtype)
@@ -153,11 +153,15 @@ class Blocks:
             )
         return value.contiguous()
 
-
-def _folded(tensor: TensorPlan) -> tuple[Expression, float | None]:
-    """What a tensor is made of, and its scaling."""
-    expression = folded(tensor.expression)
-    return expression, expression.scaling
+    def _folded(self, tensor: TensorPlan) -> tuple[Expression, float | None]:
+        """What a tensor is made of, and its scaling if the stored dtype is enough to compute in."""
+        expression = folded(tensor.expression)
+        if any(isinstance(node, Sum) for node in expression.walk()):
+            # A sum is rounded to the dtype that it is computed in, so that has to be the target's.
+            stored = {str(self._stored.rows(name, range(1)).dtype) for name in expression.reads()}
+            if stored != {f"torch.{tensor.dtype}"}:
+                return expression, None
+        return expression, expression.scaling
 
 
 def check_ties(plan: Plan, read: Callable[[str], torch.Tensor]) -> None:
