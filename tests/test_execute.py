@@ -11,7 +11,10 @@ import wavescale
 from tiny import MAIN_CASES, Case, make
 from wavescale import rows
 from wavescale.errors import CheckpointError
+from wavescale.execute import _Queue
+from wavescale.expressions import Constant
 from wavescale.memory import model_tensors
+from wavescale.plan import TensorPlan
 
 WAYS: list[dict[str, Any]] = [
     {"scale_width": 2, "num_hidden_layers": 3},
@@ -74,3 +77,17 @@ def test_the_first_failure_of_a_thread_ends_all_and_leaves_nothing(tmp_path: Pat
     finally:
         torch.set_num_threads(before)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_threads_keep_to_files_of_their_own_while_there_are_others() -> None:
+    tensors = [TensorPlan(name, "", (2, 1 << 20), "float32", Constant(1.0, (2, 1 << 20))) for name in "abcd"]
+    queue = _Queue([tensors[:1], tensors[1:3], tensors[3:]])
+    first, second = queue.following(None), queue.following(None)
+    assert [found[1].name for found in (first, second) if found[1]] == ["a", "b"]
+    seen = []
+    while (found := queue.following(first[0]))[1] is not None:
+        seen.append((found[1].name, found[2].start))
+        first = found
+    # Its own file, then one that nobody writes, and only then another thread's.
+    assert seen == [("a", 1), ("d", 0), ("d", 1), ("b", 1), ("c", 0), ("c", 1)]
+    assert queue.following(second[0])[1] is None

@@ -24,6 +24,8 @@ from wavescale.expressions import (
     Select,
     Standardize,
     Sum,
+    folded,
+    scaled,
 )
 from wavescale.expressions.node import Whole
 from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
@@ -131,7 +133,8 @@ def test_a_block_may_be_changed_without_changing_the_source() -> None:
 @pytest.mark.parametrize(
     "expression",
     [Scale(W, -0.25), Apply(CopyAndPad(n=4, m=10, padding="cycle", gain=0.5), W, "x", 1), Part(W, 1, 1, 2),
-     Apply(Replicate(n=6, m=24, divide="count"), W, "x", 0), Apply(Selection(n=6, m=3, gain=2.0), W, "x", 0)],
+     Apply(Replicate(n=6, m=24, divide="count"), W, "x", 0), Apply(Selection(n=6, m=3, gain=2.0), W, "x", 0),
+     Sum((W, Scale(W, 0.5)))],
 )  # fmt: skip
 def test_what_is_exact_is_the_same_in_half_types(expression: Expression) -> None:
     assert expression.scaling is not None
@@ -140,12 +143,30 @@ def test_what_is_exact_is_the_same_in_half_types(expression: Expression) -> None
     assert torch.equal(found, expression.compute(lambda name: half[name].float()).bfloat16())
 
 
+def test_gains_of_copies_become_one_number_on_the_source() -> None:
+    rows = Apply(Resample.of(6, 12, "haar"), W, "x", 0)
+    both = Apply(Resample.of(4, 8, "haar"), rows, "y", 1)
+    for expression, scaling in (
+        (both, 0.5),
+        (scaled(both, 2.0), 1.0),
+        (rows, None),
+        (Sum((both, Constant(1.0, (12, 8)))), None),
+    ):
+        assert folded(expression).scaling == scaling
+        found, whole = (one.compute(SOURCE.__getitem__) for one in (folded(expression), expression))
+        torch.testing.assert_close(found, whole)
+    half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
+    wide = both.compute(lambda name: half[name].float()).bfloat16()
+    assert torch.equal(folded(both).compute(half.__getitem__), wide)
+
+
 def test_what_rounds_is_not_exact() -> None:
     for expression in (
         Scale(W, 0.3),
         Apply(Replicate(n=4, m=12, divide="count"), W, "x", 1),
         Apply(CopyAndPad(n=4, m=6, padding="mean"), W, "x", 1),
-        Sum((W, W)),
+        Sum((W, W, W)),
+        Sum((Sum((W, W)), W)),
         Apply(Resample.of(4, 2, "haar"), W, "x", 1),
     ):
         assert expression.scaling is None

@@ -13,6 +13,7 @@ PACKAGE = Path(wavescale.__file__).parent
 ORDER = (
     ("errors",),
     ("rows",),
+    ("taking",),
     ("axes", "resampling", "artifacts"),
     ("architectures",),
     ("spec",),

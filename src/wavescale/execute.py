@@ -6,6 +6,7 @@ of the target, and a block stays in a processor's cache on its way from the sour
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError
-from wavescale.expressions import Constant
+from wavescale.expressions import Constant, Expression, Sum, folded
 from wavescale.plan import Plan, TensorPlan
-from wavescale.rows import Rows, blocks, taken
+from wavescale.rows import Rows, blocks
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch
@@ -138,8 +140,8 @@ class Blocks:
         """
         import torch
 
-        expression, dtype = tensor.expression, getattr(torch, tensor.dtype)
-        scaling = self._known.once(("scaling", tensor.name), lambda: expression.scaling)
+        dtype = getattr(torch, tensor.dtype)
+        expression, scaling = self._known.once(("folded", tensor.name), lambda: self._folded(tensor))
         with torch.no_grad():
             made = expression.block(self._computable if scaling is None else self._stored, rows)
             value = made.to(self._device, dtype)
@@ -150,6 +152,16 @@ class Blocks:
                 f"{tensor.name}: values exceed the range of {tensor.dtype}. Write --dtype float32 or bfloat16."
             )
         return value.contiguous()
+
+    def _folded(self, tensor: TensorPlan) -> tuple[Expression, float | None]:
+        """What a tensor is made of, and its scaling if the stored dtype is enough to compute in."""
+        expression = folded(tensor.expression)
+        if any(isinstance(node, Sum) for node in expression.walk()):
+            # A sum is rounded to the dtype that it is computed in, so that has to be the target's.
+            stored = {str(self._stored.rows(name, range(1)).dtype) for name in expression.reads()}
+            if stored != {f"torch.{tensor.dtype}"}:
+                return expression, None
+        return expression, expression.scaling
 
 
 def check_ties(plan: Plan, read: Callable[[str], torch.Tensor]) -> None:
@@ -205,7 +217,7 @@ def execute(
 def stream(
     made: Blocks,
     write: WriteRows,
-    tensors: Sequence[TensorPlan],
+    files: Sequence[Sequence[TensorPlan]],
     on_tensor: Callable[[TensorPlan], None] | None = None,
 ) -> None:
     """Make tensors in blocks and hand these on, on as many threads as torch computes with.
@@ -220,8 +232,8 @@ def stream(
         Makes the blocks.
     write
         Takes them, from several threads at once and in any order.
-    tensors
-        Which tensors.
+    files
+        The tensors, file by file.
     on_tensor
         Called when a tensor is written.
 
@@ -233,17 +245,17 @@ def stream(
     import torch
 
     threads = torch.get_num_threads()
-    queue, lock = _queue(tensors), Lock()
-    left = {tensor.name: sum(1 for _ in blocks(tensor.shape)) for tensor in tensors}
+    queue, lock = _Queue(files), Lock()
+    left = {tensor.name: sum(1 for _ in blocks(tensor.shape)) for tensors in files for tensor in tensors}
     stopped = False
 
     def work(alone: bool = False) -> None:
         nonlocal stopped
         if not alone:
             torch.set_num_threads(1)
+        file = None
         while not stopped:
-            with lock:
-                tensor, rows = next(queue, (None, range(0)))
+            file, tensor, rows = queue.following(file)
             if tensor is None:
                 return
             try:
@@ -273,7 +285,29 @@ def stream(
         torch.set_num_threads(threads)
 
 
-def _queue(tensors: Sequence[TensorPlan]) -> Iterator[tuple[TensorPlan, range]]:
+class _Queue:
+    """Blocks of several files. A thread keeps to a file of its own while it can: a file takes one writer at a time."""
+
+    def __init__(self, files: Sequence[Sequence[TensorPlan]]) -> None:
+        self._left = {number: _blocks(tensors) for number, tensors in enumerate(files)}
+        self._threads: Counter[int] = Counter()
+        self._lock = Lock()
+
+    def following(self, file: int | None) -> tuple[int | None, TensorPlan | None, range]:
+        """The next block for a thread that was busy with a file, and the file that it is busy with now."""
+        with self._lock:
+            while self._left:
+                if file not in self._left:
+                    file = min(self._left, key=self._threads.__getitem__)
+                    self._threads[file] += 1
+                found = next(self._left[file], None)
+                if found is not None:
+                    return file, *found
+                del self._left[file]
+        return None, None, range(0)
+
+
+def _blocks(tensors: Sequence[TensorPlan]) -> Iterator[tuple[TensorPlan, range]]:
     for tensor in tensors:
         for rows in blocks(tensor.shape):
             yield tensor, rows

@@ -103,18 +103,42 @@ def resize_checkpoint(
         the optimizer state cannot be read or belongs to another model.
     """
     device = ranks.device(device)
+    asked = _Asked(
+        model, Path(out), _bytes(max_shard_size), device, overwrite, architecture, artifacts, optimizer_state,
+        calibrate, train_file, options,
+    )  # fmt: skip
     with ExitStack() as opened:
-        job = ranks.once(
-            lambda: opened.enter_context(
-                _output(
-                    model, Path(out), _bytes(max_shard_size), device, overwrite, architecture, artifacts,
-                    optimizer_state, calibrate, train_file, ranks, on_plan, options,
-                )
-            )
-        )  # fmt: skip
+        job = ranks.once(lambda: opened.enter_context(_output(asked, ranks, on_plan)))
         ranks.together(lambda: _write_tensors(job, ranks, device, on_tensor))
         ranks.together(opened.close)  # the first rank writes what is no tensor, and the output appears
     return job.plan
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `resize_checkpoint` was asked for."""
+
+    model: str | os.PathLike[str]
+    out: Path
+    shard_bytes: int
+    device: str
+    overwrite: bool
+    architecture: str | None
+    artifacts: Artifacts
+    optimizer_state: str | os.PathLike[str] | None
+    calibrate: Calibrate | None
+    train_file: TrainFile | None
+    options: Mapping[str, Any]
+
+    @property
+    def moments(self) -> Path | None:
+        """The file of the optimizer's state."""
+        return None if self.optimizer_state is None else Path(self.optimizer_state).expanduser()
+
+    @property
+    def calibrated(self) -> Calibrate | None:
+        """What is calibrated on; what is fitted anew has no moments."""
+        return "none" if self.optimizer_state is not None and self.calibrate is None else self.calibrate
 
 
 @dataclass(frozen=True)
@@ -153,83 +177,71 @@ class _Job:
 
 
 def _write_tensors(job: _Job, ranks: Ranks, device: str, on_tensor: Callable[[TensorPlan], None] | None) -> None:
-    """Write the rank's share of the tensors."""
+    """Write the rank's share of the tensors, each rank from another file on."""
+    mine = {tensor.name for tensor in ranks.share(job.plan.tensors)}
+    files = [[tensor for tensor in shard.tensors if tensor.name in mine] for shard in job.shards]
+    first = ranks.rank * len(files) // ranks.count
     with RowReader(open_checkpoint(job.source)) as read, RowWriter(job.folder, job.shards) as rows:
         stream(
             Blocks(read, device, job.named()),
             lambda tensor, stretch, value: rows.write(tensor.name, stretch.start, value),
-            ranks.share(job.plan.tensors),
+            files[first:] + files[:first],
             on_tensor,
         )
 
 
 @contextmanager
-def _output(
-    model: str | os.PathLike[str],
-    target: Path,
-    shard_bytes: int,
-    device: str,
-    overwrite: bool,
-    architecture: str | None,
-    artifacts: Artifacts,
-    optimizer_state: str | os.PathLike[str] | None,
-    calibrate: Calibrate | None,
-    train_file: TrainFile | None,
-    ranks: Ranks,
-    on_plan: Callable[[Plan], None] | None,
-    options: Mapping[str, Any],
-) -> Iterator[_Job]:
+def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None) -> Iterator[_Job]:
     """All but the tensors: everything is looked at and found out before; config, card and moments are written after."""
-    checkpoint = open_checkpoint(model)
-    if overwrite and target.resolve() in checkpoint.path.resolve().parents:
+    checkpoint, target, moments = open_checkpoint(asked.model), asked.out, None
+    if asked.overwrite and target.resolve() in checkpoint.path.resolve().parents:
         raise OutputError(f"{target}: holds the source, so it is not replaced. Choose another folder.")
     if target.exists() and target.resolve() == checkpoint.path.resolve():
         raise OutputError(f"{target}: is the source itself, which is never touched. Choose another folder.")
-    if optimizer_state is not None and calibrate is None:
-        calibrate = "none"  # what is fitted anew has no moments
-    plan = plan_resize(checkpoint.path, architecture=architecture, artifacts=artifacts, calibrate=calibrate, **options)
-    check_training(plan, train_file)
+    plan = plan_resize(
+        checkpoint.path, architecture=asked.architecture, artifacts=asked.artifacts, calibrate=asked.calibrated,
+        **asked.options,
+    )  # fmt: skip
+    check_training(plan, asked.train_file)
     check_companions(checkpoint.path, plan)
-    _check_device(device)
+    _check_device(asked.device)
     target_config(plan)
-    moments, beside = None, None if optimizer_state is None else Path(optimizer_state).expanduser()
-    if beside is not None:
-        if target.resolve() in beside.resolve().parents:
-            raise OutputError(f"{target}: holds {beside.name}, so it is not replaced. Choose another folder.")
-        moments = read_state(beside, plan, checkpoint.config)
+    if asked.moments is not None:
+        if target.resolve() in asked.moments.resolve().parents:
+            raise OutputError(f"{target}: holds {asked.moments.name}, so it is not replaced. Choose another folder.")
+        moments = read_state(asked.moments, plan, checkpoint.config)
     # Moments are parked on the disk before they are saved: twice the room.
     besides = 0 if moments is None else 2 * state_bytes(plan, moments)
-    writer = CheckpointWriter(target, plan.tensors, shard_bytes, overwrite, besides)
+    writer = CheckpointWriter(target, plan.tensors, asked.shard_bytes, asked.overwrite, besides)
     if on_plan is not None:
         on_plan(plan)
-    found = find(plan, Subject.on_disk(checkpoint, architecture), artifacts, calibrate, device, train_file)
+    subject = Subject.on_disk(checkpoint, asked.architecture)
+    found = find(plan, subject, asked.artifacts, asked.calibrated, asked.device, asked.train_file)
     check_ties(plan, checkpoint.read)
     with writer:
         if ranks.count > 1:
             writer.write_pickle(_FOUND, found.named())
         yield _Job(checkpoint.path, plan, writer.folder, writer.shards, found.named())
         (writer.folder / _FOUND).unlink(missing_ok=True)
-        if moments is not None and beside is not None:
+        if moments is not None and asked.moments is not None:
             empty = empty_model(plan.family, plan.architecture, plan.config)
-            write_state(moments, empty, plan, writer, found, device)
-            write_run(beside.parent, writer)
+            write_state(moments, empty, plan, writer, found, asked.device)
+            write_run(asked.moments.parent, writer)
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
-        given = {
-            **options,
-            "architecture": architecture,
-            "optimizer_state": None if beside is None else beside.name,
-            "calibrate": calibrate,
-            "train_file": train_file,
-        }
-        writer.write_text("README.md", _card(str(model), target, plan, checkpoint, artifacts, given))
+        writer.write_text("README.md", _card(asked, plan, checkpoint))
 
 
-def _card(
-    model: str, out: Path, plan: Plan, checkpoint: Checkpoint, artifacts: Artifacts, given: Mapping[str, Any]
-) -> str:
-    name = source_name(model, checkpoint.path)
+def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint) -> str:
+    name = source_name(str(asked.model), checkpoint.path)
+    given = {
+        **asked.options,
+        "architecture": asked.architecture,
+        "optimizer_state": None if asked.moments is None else asked.moments.name,
+        "calibrate": asked.calibrated,
+        "train_file": asked.train_file,
+    }
     flags = [
         f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
         for key, value in given.items()
@@ -237,8 +249,8 @@ def _card(
         and value != _DEFAULTS.get(key)
         and not (key in ("calibrate", "train_file") and isinstance(value, tuple | list))
     ]
-    command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(out.name), *flags])
-    if artifacts.named():
+    command = " ".join(["wavescale resize", shlex.quote(name), shlex.quote(asked.out.name), *flags])
+    if asked.artifacts.named():
         command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
     card = checkpoint.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""

@@ -13,15 +13,17 @@ fine grids; h the response of K (or J) levels to one impulse.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from math import ceil, gcd, log2, prod, sqrt
+from math import ceil, gcd, isclose, log2, prod, sqrt
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from wavescale.errors import OptionError
-from wavescale.rows import ALIGNED, Rows, as_rows, positions, taken, within
+from wavescale.rows import ALIGNED, Rows, as_rows, positions, within
+from wavescale.taking import Taking, taken
 
 if TYPE_CHECKING:
     import pywt
@@ -37,7 +39,7 @@ ArrayT = TypeVar("ArrayT", "np.ndarray[Any, Any]", "torch.Tensor")
 FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
-_BAND = ALIGNED
+_BAND = ALIGNED // 2
 # Up to so many taps that are the same in all rows are added one after the other rather than by dense products.
 _FEW_TAPS = 4
 
@@ -48,6 +50,8 @@ class Repetition:
 
     Attributes
     ----------
+    n
+        Samples of a line.
     count
         Stretches.
     step
@@ -58,28 +62,55 @@ class Repetition:
         Of shape (target samples of a stretch, source samples).
     """
 
+    n: int
     count: int
     step: int
     first: int
     matrix: np.ndarray[Any, Any]
 
+    @cached_property
+    def _begins(self) -> tuple[list[int], range]:
+        """Where each stretch begins, and which of them do not reach over the ends."""
+        begins = [place * self.step + self.first for place in range(self.count)]
+        inside = [place for place, begin in enumerate(begins) if 0 <= begin <= self.n - self.matrix.shape[1]]
+        return begins, range(inside[0], inside[-1] + 1) if inside else range(0)
+
     def apply(self, lines: torch.Tensor, out: torch.Tensor, gain: float) -> int:
         """Write the first target samples of lines of shape (lines, n); returns how many these are."""
         import torch
 
-        n = lines.shape[1]
         targets, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
-        end = (self.count - 1) * self.step + self.first + width
-        joined = torch.cat([lines[:, n + min(self.first, 0) :], lines, lines[:, : max(0, end - n)]], dim=1)
-        stretches = joined.as_strided(
-            (self.count, len(lines), width),
-            (self.step, joined.stride(0), 1),
-            joined.storage_offset() + max(self.first, 0),
-        )
+        begins, inside = self._begins
+        # One product for all stretches; those that reach over the ends are put together by hand.
+        stretches = lines.new_empty((len(lines), self.count, width))
+        if inside:
+            stretches[:, inside.start : inside.stop] = lines.as_strided(
+                (len(lines), len(inside), width),
+                (lines.stride(0), self.step, 1),
+                lines.storage_offset() + begins[inside.start],
+            )
+        for place in (*range(inside.start), *range(inside.stop, self.count)):
+            begin = begins[place] % self.n
+            before = min(width, self.n - begin)
+            stretches[:, place, :before] = lines[:, begin : begin + before]
+            stretches[:, place, before:] = lines[:, : width - before]
         matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
-        made = torch.bmm(stretches, matrix.expand(self.count, width, targets))
-        out[:, : self.count * targets].view(-1, self.count, targets).copy_(made.transpose(0, 1))
-        return self.count * targets
+        made = self.count * targets
+        if made == out.shape[1]:
+            _product(stretches.view(-1, width), matrix, out.view(-1, targets))
+        else:
+            out[:, :made] = (stretches.view(-1, width) @ matrix).view(-1, made)
+        return made
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    """`out[...] = a @ b`, without a tensor in between where nobody asks for a gradient."""
+    import torch
+
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+        out.copy_(a @ b)
+    else:
+        torch.mm(a, b, out=out)
 
 
 @dataclass(frozen=True)
@@ -101,8 +132,18 @@ class Taps:
     n: int
 
     @cached_property
-    def bands(self) -> dict[tuple[int, int], tuple[Rows, np.ndarray[Any, Any]]]:
+    def bands(self) -> dict[Hashable, tuple[Rows, torch.Tensor]]:
         """Dense pieces of the operator that were needed so far, by the target samples that they make."""
+        return {}
+
+    @cached_property
+    def takings(self) -> dict[tuple[range, int], list[Taking]]:
+        """What `_takings` has found so far."""
+        return {}
+
+    @cached_property
+    def supports(self) -> dict[range, Rows]:
+        """What `support` has found so far."""
         return {}
 
     @cached_property
@@ -116,7 +157,9 @@ class Taps:
         m = len(self.index)
         periods = gcd(self.n, m)
         rows, columns = m // periods, self.n // periods
-        grouped = max(1, _BAND // rows)
+        most = max(1, _BAND // rows)
+        # Rather a few less than samples that are left over.
+        grouped = next((found for found in range(most, most // 2, -1) if periods % found == 0), most)
         count = periods // grouped
         if rows > 2 * _BAND or count < 2:
             return None
@@ -134,8 +177,7 @@ class Taps:
         first = int(place.min())
         matrix = np.zeros((targets, int(place.max()) + 1 - first))
         np.add.at(matrix, (np.arange(targets)[:, None], place - first), self.weight[:targets])
-        end = (count - 1) * sources + first + matrix.shape[1]
-        return Repetition(count, sources, first, matrix) if -first <= self.n and end <= 2 * self.n else None
+        return Repetition(self.n, count, sources, first, matrix) if matrix.shape[1] <= self.n else None
 
     def matrix(self) -> np.ndarray[Any, Any]:
         """The operator as a dense float64 matrix of shape (m, n)."""
@@ -160,7 +202,11 @@ class Taps:
 
     def support(self, rows: Rows) -> Rows:
         """The source samples, sorted, that some target samples are made of."""
-        return as_rows(np.unique(self.index[positions(rows)]))
+        if not isinstance(rows, range):
+            return as_rows(np.unique(self.index[rows]))
+        if rows not in self.supports:
+            self.supports[rows] = as_rows(np.unique(self.index[rows.start : rows.stop]))
+        return self.supports[rows]
 
     def apply(self, x: ArrayT, axis: int = -1, rows: Rows | None = None, gain: float = 1.0) -> ArrayT:
         """Apply to one axis of an array or tensor whose length there is n.
@@ -193,7 +239,8 @@ class Taps:
 
         if not x.dtype.is_floating_point:
             raise OptionError(f"resample: dtype {x.dtype} is not floating point; convert the tensor first")
-        half = x.dtype in (torch.float16, torch.bfloat16)
+        copies = self.plain and self.weight.shape[1] == 1
+        half = x.dtype in (torch.float16, torch.bfloat16) and not copies
         values = x.float() if half else x
         axis %= x.ndim
         targets: Rows = range(len(self.index)) if rows is None else rows
@@ -208,40 +255,56 @@ class Taps:
         if rows is None and view.shape[2] == 1 and self.repetition is not None:
             done = self.repetition.apply(view[..., 0], out[..., 0], gain)
         for begin in range(done, len(targets), _BAND):
-            places = range(begin, min(begin + _BAND, len(targets)))
-            needed, weight = self._band(targets[begin : places.stop])
+            end = min(begin + _BAND, len(targets))
+            needed, matrix = self._band(targets[begin:end], gain, values)
             part = taken(view, 1, within(needed, sources))
-            matrix = torch.from_numpy(weight * gain).to(values.device, values.dtype)
             if view.shape[2] == 1:
-                out[:, begin : places.stop, 0] = part[..., 0] @ matrix.T
+                out[:, begin:end, 0] = part[..., 0] @ matrix.T
+            elif len(view) == 1:
+                _product(matrix, part[0], out[0, begin:end])
             else:
-                out[:, begin : places.stop] = matrix @ part
+                out[:, begin:end] = matrix @ part
         found = out.reshape(shape)
         return found.to(x.dtype) if half else found
 
     def _tap_by_tap(self, x: torch.Tensor, axis: int, targets: Rows, sources: Rows, gain: float) -> torch.Tensor:
         """Copies of the source, or sums of its neighbours, times a number."""
-        first, *others = self.index[positions(targets)].T
-        found = taken(x, axis, positions(within(first, sources))) * (gain * float(self.weight[0, 0]))
-        for tap, index in enumerate(others, 1):
-            part = taken(x, axis, positions(within(index, sources)))
-            found = found.add(part, alpha=gain * float(self.weight[0, tap]))
+        first, *others = self._takings(targets, sources)
+        found, factor = first.of(x, axis), gain * float(self.weight[0, 0])
+        if others or not isclose(factor, 1.0, rel_tol=1e-12):
+            found = found * factor
+        for tap, taking in enumerate(others, 1):
+            found = found.add(taking.of(x, axis), alpha=gain * float(self.weight[0, tap]))
         return found
 
-    def _band(self, targets: Rows) -> tuple[Rows, np.ndarray[Any, Any]]:
-        """Some rows of the matrix without the columns that are zero in all of them, and which columns those are not."""
-        key = (targets.start, targets.stop) if isinstance(targets, range) else None
+    def _takings(self, targets: Rows, sources: Rows) -> list[Taking]:
+        """For each tap, how some target samples take it from the source samples that there are."""
+        key = (targets, len(sources)) if isinstance(targets, range) else None
+        if key is not None and key in self.takings:
+            return self.takings[key]
+        found = [
+            Taking(positions(within(index, sources)), len(sources)) for index in self.index[positions(targets)].T
+        ]  # fmt: skip
+        if key is not None:
+            self.takings[key] = found
+        return found
+
+    def _band(self, targets: Rows, gain: float, like: torch.Tensor) -> tuple[Rows, torch.Tensor]:
+        """Some rows of the matrix times a number, without the columns that are zero in all, and which those are not."""
+        import torch
+
+        key = (targets, gain, like.dtype, like.device) if isinstance(targets, range) else None
         if key is not None and key in self.bands:
             return self.bands[key]
         index = self.index[positions(targets)]
         needed = as_rows(np.unique(index))
         weight = np.zeros((len(index), len(needed)))
-        np.add.at(
-            weight, (np.arange(len(index))[:, None], positions(within(index, needed))), self.weight[positions(targets)]
-        )
+        place = positions(within(index, needed))
+        np.add.at(weight, (np.arange(len(index))[:, None], place), self.weight[positions(targets)])
+        found = needed, torch.from_numpy(weight * gain).to(like.device, like.dtype)
         if key is not None:
-            self.bands[key] = needed, weight
-        return needed, weight
+            self.bands[key] = found
+        return found
 
 
 def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
-from wavescale.rows import Rows, taken
+from wavescale.rows import Rows
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch

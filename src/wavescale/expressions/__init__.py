@@ -10,6 +10,7 @@ several named ones is seen as (before, n, after) and the operator acts in the mi
 from __future__ import annotations
 
 from wavescale.expressions.arithmetic import Constant, FoldDiagonal, FoldVector, Scale, Sum, scaled
+from wavescale.expressions.folding import folded
 from wavescale.expressions.maps import Apply, Merge, Select
 from wavescale.expressions.node import Expression, Shape, Source
 from wavescale.expressions.noise import Details, Noise
@@ -36,6 +37,7 @@ __all__ = [
     "Source",
     "Standardize",
     "Sum",
+    "folded",
     "scaled",
 ]
 

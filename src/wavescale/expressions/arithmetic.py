@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import frexp, isclose, prod
+from math import copysign, frexp, isclose, log2, prod
 from typing import TYPE_CHECKING
 
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.rows import Rows, blocks, taken
+from wavescale.rows import Rows, blocks
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,10 @@ def scaled(expression: Expression, factor: float) -> Expression:
     """An expression times a number; factors that undo each other leave the tensor as it is stored."""
     if isinstance(expression, Scale):
         factor, expression = expression.factor * factor, expression.of
-    return expression if isclose(factor, 1.0, rel_tol=1e-12) else Scale(expression, factor)
+    # What is meant to be a power of two is one: half types need not be widened for it.
+    power = copysign(2.0 ** round(log2(abs(factor))), factor) if factor else factor
+    factor = power if isclose(factor, power, rel_tol=1e-12) else factor
+    return expression if factor == 1.0 else Scale(expression, factor)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Sum(Expression):
     @property
     def flops(self) -> int:
         return (len(self.terms) - 1) * prod(self.shape)
+
+    @property
+    def scaling(self) -> float | None:
+        # One sum is rounded once, in whichever dtype.
+        known = [term.scaling for term in self.terms]
+        once = len(known) == 2 and not any(isinstance(node, Sum) for term in self.terms for node in term.walk())
+        return known[0] + known[1] if once and known[0] is not None and known[1] is not None else None
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         total = self.terms[0].block(source, rows)

@@ -15,7 +15,8 @@ import numpy as np
 
 from wavescale.expressions.node import Expression, Shape, Source, replaced
 from wavescale.operators import CopyAndPad, Operator
-from wavescale.rows import Rows, as_rows, blocks, groups, members, positions, taken, within
+from wavescale.rows import Rows, as_rows, blocks, groups, members, positions, within
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from wavescale.rows import Rows, taken
+from wavescale.rows import Rows
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +48,9 @@ class Expression(ABC):
 
     @property
     def scaling(self) -> float | None:
-        """The most that an entry is multiplied with, where entries are only moved and scaled by powers of two.
+        """The most that an entry is multiplied with, where the stored dtype is enough to compute in; else None.
 
-        Then the stored dtype is enough to compute in; else None.
+        It is where entries are moved, scaled by powers of two and added up no more than once, as that rounds once.
         """
         return None
 

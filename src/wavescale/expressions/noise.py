@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from wavescale.expressions.node import Expression, Shape, Source
 from wavescale.operators import Copies
-from wavescale.rows import Rows, blocks, groups, members, positions, taken, within
+from wavescale.rows import Positions, Rows, as_rows, groups, members, positions, within
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,10 @@ _NOISE_ROWS = 256
 # The signs that each byte stands for, lowest bit first.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 _SIGNS = 1 - 2 * _BITS.astype(np.float32)
+# The same, each with its opposite behind it.
+_OPPOSITES = np.stack([_SIGNS, -_SIGNS], axis=2).reshape(256, -1)
+# Of larger tensors so many entries, in stretches of rows, say how large details are.
+_SAMPLE, _STRETCHES = 1 << 18, 16
 # Bits that Philox draws at a time: four words of 64.
 _DRAWN = 256
 
@@ -111,6 +117,13 @@ class Details(Expression):
     def flops(self) -> int:
         return prod(self.shape)
 
+    @property
+    def scaling(self) -> float | None:
+        if self.like.scaling is None:
+            return None
+        # Their size is at most that of the largest entry that they are like.
+        return self.like.scaling * float(np.max(self._sizes(1.0), initial=0.0))
+
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch
 
@@ -120,19 +133,29 @@ class Details(Expression):
         return taken(found, 0, within(rows, some))
 
     def add_to(self, total: torch.Tensor, source: Source, rows: Rows) -> None:
-        pairs, counts = self.operator.pairs
+        pairs, _ = self.operator.pairs
         if not isinstance(rows, range):
             total += self.block(source, rows).to(total)
         elif len(pairs):
-            sizes = (self.factor * self.operator.total * self._detail_size(source) / counts).astype(np.float32)
+            sizes = self._sizes(self._detail_size(source))
             (self._add_on_rows if self.axis == 0 else self._add_in_rows)(total, rows, pairs, sizes)
+
+    def _sizes(self, size: float) -> Sizes:
+        """Of each pair's numbers."""
+        _, counts = self.operator.pairs
+        found: Sizes = (abs(self.factor * self.operator.total) * size / counts).astype(np.float32)
+        return found
 
     def _add_in_rows(self, total: torch.Tensor, rows: range, pairs: Pairs, sizes: Sizes) -> None:
         """Along an axis that every row has whole."""
         outer, m = prod(self.of_shape[1 : self.axis]) * self.before, self.operator.m
         view = total.view(len(rows) * outer, m, -1)
         shape = (view.shape[0], len(pairs), view.shape[2])
-        parts = _signed(shape, self.seed, rows.start * outer * shape[1] * shape[2], sizes).to(total)
+        start = rows.start * outer * shape[1] * shape[2]
+        if shape[2] == 1 and (pairs.reshape(-1) == np.arange(pairs.size)).all() and (sizes == sizes[0]).all():
+            view[:, : pairs.size, 0].add_(_signed(shape[:2], self.seed, start, sizes, total, paired=True))
+            return
+        parts = _signed(shape, self.seed, start, sizes, total)
         for side, places in enumerate(pairs.T):
             stretch = _stretch(places)
             if stretch is None:
@@ -157,14 +180,14 @@ class Details(Expression):
             drawn = slice(int(touched[0]), int(touched[-1]) + 1)
             shape = (1, drawn.stop - drawn.start, rest)
             start = (slab * len(pairs) + drawn.start) * rest
-            parts = _signed(shape, self.seed, start, sizes[drawn])[0].to(total)
+            parts = _signed(shape, self.seed, start, sizes[drawn], total)[0]
             for side in (0, 1):
                 mine = np.flatnonzero(inside[drawn, side])
                 index = _index(places[drawn, side][mine], view)
                 view.index_add_(0, index, parts[_index(mine, view)], alpha=1 - 2 * side)
 
     def _detail_size(self, source: Source) -> float:
-        """Root mean square of the source's detail band along the axis, one level down."""
+        """Root mean square of the source's detail band along the axis, one level down; of large tensors estimated."""
         return source.once(
             ("details", self.like, self.like_before, self.operator.n, self.axis), lambda: self._rms(source)
         )
@@ -173,21 +196,24 @@ class Details(Expression):
         import torch
 
         n, shape = self.operator.n, self.like.shape
-        total, count = 0.0, 0
         if self.axis > 0:
-            outer = prod(shape[1 : self.axis]) * self.like_before
-            parts = [(rows, len(rows) * outer, n) for rows in blocks(shape)]
+            rows, outer, length = 1, prod(shape[1 : self.axis]) * self.like_before, n
         elif self.like_before == 1 and n > 1:
-            # Of the first axis in pairs of units, so that no pair is divided.
-            unit = shape[0] // n
-            pairs = blocks((n // 2, 2 * unit * prod(shape[1:])))
-            parts = [(range(some.start * 2 * unit, some.stop * 2 * unit), len(some), 2) for some in pairs]
+            rows, outer, length = shape[0] // n * 2, 1, 2
         else:
-            parts = [(range(shape[0]), self.like_before, n)]
-        for rows, outer, length in parts:
-            band = _details(self.like.block(source, rows).reshape(outer, length, -1))
-            total, count = total + float(band.square().sum(dtype=torch.float64)), count + band.numel()
-        return sqrt(total / count)
+            rows, outer, length = shape[0], self.like_before, n
+        chosen = _spread(shape[0] // rows, max(1, _SAMPLE // (rows * prod(shape[1:]))))
+        like = self.like.block(source, members(as_rows(chosen), rows))
+        like = like.float() if like.dtype in (torch.float16, torch.bfloat16) else like
+        band = _details(like.reshape(len(chosen) * outer, length, -1))
+        return sqrt(float(band.square().sum(dtype=torch.float64)) / band.numel())
+
+
+def _spread(n: int, count: int) -> Positions:
+    """About so many of n positions, in stretches that are evenly spaced."""
+    stretches = min(_STRETCHES, -(-n // count))
+    begins = np.arange(stretches) * (n // stretches)
+    return (begins[:, None] + np.arange(min(-(-count // stretches), n // stretches))).reshape(-1)
 
 
 def _index(places: np.ndarray[Any, Any], like: torch.Tensor) -> torch.Tensor:
@@ -214,17 +240,39 @@ def _stretch(places: np.ndarray[Any, Any]) -> slice | None:
     return None
 
 
-def _signed(shape: Shape, seed: int, start: int, sizes: Sizes) -> torch.Tensor:
-    """Numbers of given sizes along the middle axis with random signs, from a place in the tensor's stream on."""
+def _signed(
+    shape: Shape, seed: int, start: int, sizes: Sizes, like: torch.Tensor, paired: bool = False
+) -> torch.Tensor:
+    """Numbers with random signs, from a place in the tensor's stream on.
+
+    Parameters
+    ----------
+    shape
+        Of the numbers: (outer, middle, …).
+    sizes
+        Along the middle axis.
+    like
+        Has the dtype and the device.
+    paired
+        Whether each number is followed by its opposite on the last axis; the sizes are then all the same.
+    """
     import torch
 
-    count = prod(shape)
+    count, each = prod(shape), 2 if paired else 1
     skipped = start % _DRAWN
     stream = np.random.Philox(key=seed, counter=start // _DRAWN)
     words = stream.random_raw(4 * -(-(skipped + count) // _DRAWN)).astype("<u8", copy=False)
     same = bool((sizes == sizes[:1]).all())
-    table = _SIGNS * sizes[0] if same else _SIGNS
-    signs = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)[skipped : skipped + count]).view(
-        shape
-    )
-    return signs if same else signs * torch.from_numpy(sizes)[:, None]
+    table = _table(float(sizes[0]) if same else 1.0, like.dtype, paired)
+    entries = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)).view(like.dtype)
+    signs = entries[each * skipped : each * (skipped + count)].view(*shape[:-1], -1).to(like.device)
+    return signs if same else signs * torch.from_numpy(sizes)[:, None].to(like)
+
+
+@lru_cache(maxsize=16)
+def _table(size: float, dtype: torch.dtype, paired: bool) -> np.ndarray[Any, Any]:
+    """The numbers that each byte stands for, as integers of the same bits, which numpy knows for every dtype."""
+    import torch
+
+    found = torch.from_numpy(_OPPOSITES if paired else _SIGNS).mul(size).to(dtype)
+    return found.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[found.element_size()]).numpy()

@@ -46,6 +46,10 @@ class Operator(ABC):
         """The largest entry where all are zero or powers of two and one in a row, so that half types lose nothing."""
         return None
 
+    def copies(self) -> tuple[Self, float] | None:
+        """Where every target sample is one source sample times the same number: the bare copies, and the number."""
+        return None
+
     @property
     @abstractmethod
     def multiplications(self) -> int:

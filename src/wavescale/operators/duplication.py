@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wavescale.operators.gathering import Gather, gathered
-from wavescale.rows import Rows, positions, taken
+from wavescale.operators.gathering import Gather
+from wavescale.rows import Rows, positions
+from wavescale.taking import taken
 
 if TYPE_CHECKING:
     import torch
@@ -216,7 +217,7 @@ class CopyAndPad(Copies):
         if not self.averages or (rows is not None and len(self.support(rows)) < self.n):
             return super().apply(x, axis, rows)
         axis %= x.ndim
-        copied = gathered(x, axis, self.copied[: self.m - self.m % self.n])
+        copied = taken(x, axis, self.copied[: self.m - self.m % self.n])
         mean = x.mean(dim=axis, keepdim=True)
         pads = mean.expand(*[self.m % self.n if position == axis else -1 for position in range(x.ndim)])
         out = torch.cat([copied, pads], dim=axis)

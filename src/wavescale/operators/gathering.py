@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavescale.operators.base import Operator
-from wavescale.rows import Positions, Rows, as_rows, positions, taken, within
+from wavescale.rows import Positions, Rows, as_rows, positions, within
+from wavescale.taking import Taking
 
 if TYPE_CHECKING:
     import torch
@@ -37,30 +38,43 @@ class Gather(Operator):
         return float(np.abs(factors).max()) if all(abs(frexp(factor)[0]) == 0.5 for factor in factors) else None
 
     def support(self, rows: Rows) -> Rows:
-        found = np.unique(self.origins[positions(rows)])
-        return as_rows(found[found >= 0])
+        return _block(self, rows)[0] if isinstance(rows, range) else _support(self, rows)
 
     def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
         axis %= x.ndim
         if rows is None:
-            origins, gain, factors = _all_rows(self)
+            taking, gain, factors = _whole(self)
         else:
-            origins = self.origins[positions(rows)]
-            known = origins >= 0
-            origins = np.where(known, positions(within(np.where(known, origins, 0), self.support(rows))), -1)
-            gain, factors = _common(self.gain, None if self.factors is None else self.factors[positions(rows)])
+            _, taking, gain, factors = _block(self, rows) if isinstance(rows, range) else _some(self, rows)
         if gain != 1.0:
             x = x * gain
-        out = gathered(x, axis, origins)
+        out = taking.of(x, axis)
         if factors is not None:
             out = out * _column(factors, out, axis)
         return out
 
 
+def _support(operator: Gather, rows: Rows) -> Rows:
+    found = np.unique(operator.origins[positions(rows)])
+    return as_rows(found[found >= 0])
+
+
+def _some(operator: Gather, rows: Rows) -> tuple[Rows, Taking, float, Factors | None]:
+    """The source samples of some target samples, how to take these from them, and their factors as in `_common`."""
+    support, origins, factors = _support(operator, rows), operator.origins[positions(rows)], operator.factors
+    known = origins >= 0
+    places = np.where(known, positions(within(np.where(known, origins, 0), support)), -1)
+    common = _common(operator.gain, None if factors is None else factors[positions(rows)])
+    return support, Taking(places, len(support)), *common
+
+
+# Tensors of one kind are made of the same operators and in the same blocks, layer after layer.
+_block = lru_cache(maxsize=1024)(_some)
+
+
 @lru_cache(maxsize=64)
-def _all_rows(operator: Gather) -> tuple[Positions, float, Factors | None]:
-    """Of an operator that is applied whole, again and again: its origins, and its factors as in `_common`."""
-    return operator.origins, *_common(operator.gain, operator.factors)
+def _whole(operator: Gather) -> tuple[Taking, float, Factors | None]:
+    return Taking(operator.origins, operator.n), *_common(operator.gain, operator.factors)
 
 
 def _common(gain: float, factors: Factors | None) -> tuple[float, Factors | None]:
@@ -68,26 +82,6 @@ def _common(gain: float, factors: Factors | None) -> tuple[float, Factors | None
     if factors is None or not len(factors) or (factors != factors[0]).any():
         return gain, factors
     return gain * float(factors[0]), None
-
-
-def gathered(x: torch.Tensor, axis: int, index: Positions) -> torch.Tensor:
-    """`x.index_select(axis, index)` with zeros where the index is -1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> gathered(torch.tensor([1.0, 2.0]), 0, np.array([0, 0, 1, 1, -1]))
-    tensor([1., 1., 2., 2., 0.])
-    """
-    import torch
-
-    known = np.flatnonzero(index >= 0)
-    if len(known) < len(index):
-        shape = list(x.shape)
-        shape[axis] = len(index)
-        out = x.new_zeros(shape)
-        return out.index_copy_(axis, torch.from_numpy(known).to(x.device), gathered(x, axis, index[known]))
-    return taken(x, axis, index)
 
 
 def _column(values: np.ndarray[Any, Any], like: torch.Tensor, axis: int) -> torch.Tensor:

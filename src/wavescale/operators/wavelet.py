@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isclose
 from typing import TYPE_CHECKING, Literal
 
 from wavescale.operators.base import Transform
@@ -69,6 +70,19 @@ class Resample(Transform):
 
     def support(self, rows: Rows) -> Rows:
         return self.taps().support(rows)
+
+    def copies(self) -> tuple[Resample, float] | None:
+        taps = self.taps()
+        if not taps.plain or taps.weight.shape[1] > 1:
+            return None
+        weight = float(taps.weight[0, 0])
+        return replace(self, gain=1 / weight), self.gain * weight
+
+    @property
+    def scaling(self) -> float | None:
+        # Of other gains nobody asks: they are folded into one number before.
+        found = self.copies()
+        return 1.0 if found is not None and isclose(found[1], 1.0, rel_tol=1e-12) else None
 
     def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
         return self.taps().apply(x, axis, rows, self.gain)
