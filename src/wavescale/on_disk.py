@@ -131,7 +131,7 @@ class _Asked:
     options: Mapping[str, Any]
 
     @property
-    def moments(self) -> Path | None:
+    def state_file(self) -> Path | None:
         """The file of the optimizer's state."""
         return None if self.optimizer_state is None else Path(self.optimizer_state).expanduser()
 
@@ -206,10 +206,10 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
     check_companions(checkpoint.path, plan)
     _check_device(asked.device)
     target_config(plan)
-    if asked.moments is not None:
-        if target.resolve() in asked.moments.resolve().parents:
-            raise OutputError(f"{target}: holds {asked.moments.name}, so it is not replaced. Choose another folder.")
-        moments = read_state(asked.moments, plan, checkpoint.config)
+    if asked.state_file is not None:
+        if target.resolve() in asked.state_file.resolve().parents:
+            raise OutputError(f"{target}: holds {asked.state_file.name}, so it is not replaced. Choose another folder.")
+        moments = read_state(asked.state_file, plan, checkpoint.config)
     # Moments are parked on the disk before they are saved: twice the room.
     besides = 0 if moments is None else 2 * state_bytes(plan, moments)
     writer = CheckpointWriter(target, plan.tensors, asked.shard_bytes, asked.overwrite, besides)
@@ -223,10 +223,10 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
             writer.write_pickle(_FOUND, found.named())
         yield _Job(checkpoint.path, plan, writer.folder, writer.shards, found.named())
         (writer.folder / _FOUND).unlink(missing_ok=True)
-        if moments is not None and asked.moments is not None:
+        if moments is not None and asked.state_file is not None:
             empty = empty_model(plan.family, plan.architecture, plan.config)
             write_state(moments, empty, plan, writer, found, asked.device)
-            write_run(asked.moments.parent, writer)
+            write_run(asked.state_file.parent, writer)
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
@@ -238,7 +238,7 @@ def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint) -> str:
     given = {
         **asked.options,
         "architecture": asked.architecture,
-        "optimizer_state": None if asked.moments is None else asked.moments.name,
+        "optimizer_state": None if asked.state_file is None else asked.state_file.name,
         "calibrate": asked.calibrated,
         "train_file": asked.train_file,
     }

@@ -282,9 +282,8 @@ class Taps:
         key = (targets, len(sources)) if isinstance(targets, range) else None
         if key is not None and key in self.takings:
             return self.takings[key]
-        found = [
-            Taking(positions(within(index, sources)), len(sources)) for index in self.index[positions(targets)].T
-        ]  # fmt: skip
+        taps = self.index[positions(targets)].T
+        found = [Taking(positions(within(tap, sources)), len(sources)) for tap in taps]
         if key is not None:
             self.takings[key] = found
         return found
