@@ -15,13 +15,13 @@ import fcntl
 import itertools
 import json
 import math
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import commit
 from small_gpt2 import BATCH, WINDOW, Corpus, config, read_corpus, validation_loss
 from transformers import GPT2LMHeadModel
 
@@ -174,11 +174,6 @@ class locked:  # noqa: N801 - used as a statement
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False)
-    return found.stdout.strip()
 
 
 def main() -> None:

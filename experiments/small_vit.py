@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
+from transfer import images
 from transformers import ViTConfig, ViTForImageClassification
 
 BATCH, STEPS, PEAK, WARMUP = 128, 800, 1e-3, 100
@@ -15,10 +15,9 @@ BATCH, STEPS, PEAK, WARMUP = 128, 800, 1e-3, 100
 
 def read_images(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (count, 1, 28, 28) from −1 to 1 and labels (count,); the part is `train` or `t10k`."""
-    raw = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())
-    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = np.frombuffer(gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
-    return torch.from_numpy(images / np.float32(127.5) - np.float32(1)), torch.from_numpy(labels.astype(np.int64))
+    found = images.read_images({}, folder, train=part == "train")
+    pixels = np.stack(found.pixels).reshape(-1, 1, 28, 28)
+    return torch.from_numpy(pixels / np.float32(127.5) - np.float32(1)), torch.from_numpy(found.labels)
 
 
 def config() -> ViTConfig:
@@ -33,7 +32,7 @@ def source(folder: Path, data: Path) -> ViTForImageClassification:
     if not (folder / "config.json").is_file():
         torch.manual_seed(0)
         model = ViTForImageClassification(config())
-        images, labels = read_images(data, "train")
+        pixels, labels = read_images(data, "train")
         optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
@@ -42,8 +41,8 @@ def source(folder: Path, data: Path) -> ViTForImageClassification:
         rng = np.random.default_rng(0)
         model.train()
         for step in range(1, STEPS + 1):
-            drawn = torch.from_numpy(rng.integers(0, len(images), BATCH))
-            loss = model(images[drawn], labels=labels[drawn]).loss
+            drawn = torch.from_numpy(rng.integers(0, len(pixels), BATCH))
+            loss = model(pixels[drawn], labels=labels[drawn]).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
