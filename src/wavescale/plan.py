@@ -151,9 +151,10 @@ class Plan:
         lines.append("")
         if tensors:
             lines += ["tensors", *(f"  {line}" for line in self.tensor_lines(every)), ""]
+        finding = ", besides training, calibration or analysis" if self.asks_for else ""
         lines += [
             f"parameters  {self.source_parameters:,} → {self.parameters:,}",
-            f"output      {decimal(self.nbytes)}B, {decimal(self.flops)}FLOP to compute",
+            f"output      {decimal(self.nbytes)}B, {decimal(self.flops)}FLOP to compute{finding}",
             f"function    {'kept' if self.keeps_function else 'not kept'}",
         ]
         lines += [f"note        {remark}" for remark in self.remarks]
