@@ -18,7 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from transfer import outcomes
-from transfer.runs import HERE, Run, load_run
+from transfer.runs import HERE, RESULTS, RUNS, Run, load_run
 from transfer.tasks import Data, fresh_model, load_task
 from transformers import DeiTConfig, DeiTForImageClassification
 from typer.testing import CliRunner
@@ -213,6 +213,20 @@ def test_figures_are_there_small_and_the_same_again(home: Path, tmp_path: Path) 
         if name.endswith((".svg", ".png")):
             assert 5_000 < (tmp_path / name).stat().st_size < 200_000
             assert f"({name})" in text
+
+
+def test_what_the_docs_say_comes_from_the_results_in_git(tmp_path: Path) -> None:
+    # Results, docs and README are in git together; `make report` brings the docs up to date.
+    docs = HERE.parent / "docs"
+    for figure in docs.glob("maps-*.png"):
+        shutil.copy(figure, tmp_path)
+    make("cpu", tmp_path, RESULTS, RUNS)
+    said = (tmp_path / "savings.md").read_text(encoding="utf-8")
+    assert (docs / "savings.md").read_text(encoding="utf-8") == said
+    _, _, shown = (HERE.parent / "README.md").read_text(encoding="utf-8").partition("### Savings\n")
+    table = [part for part in shown.partition("\n#")[0].splitlines() if part.startswith("|")]
+    assert len(table) > 3
+    assert set(table) <= set(said.splitlines())
 
 
 def test_without_results_nothing_is_drawn(home: Path, tmp_path: Path) -> None:
