@@ -232,9 +232,9 @@ def _details(source: torch.Tensor) -> torch.Tensor:
 
 
 def _stretch(places: np.ndarray[Any, Any]) -> slice | None:
-    """Evenly spaced positions as a slice, which is many times as fast as an index."""
+    """Evenly spaced ascending positions as a slice, which is many times as fast as an index."""
     steps = np.diff(places)
-    if len(steps) == 0 or (steps == steps[0]).all():
+    if len(steps) == 0 or (steps[0] > 0 and (steps == steps[0]).all()):
         step = int(steps[0]) if len(steps) else 1
         return slice(int(places[0]), int(places[-1]) + 1, step)
     return None
