@@ -115,7 +115,7 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the whole resize."""
+        """Multiplications and additions of the whole resize, without those that find out the artifacts it reads."""
         return sum(tensor.flops for tensor in self.tensors)
 
     def to_json(self) -> str:
