@@ -21,9 +21,9 @@ from report.curves import draw_rows
 from report.maps import draw_maps
 from report.page import write_html
 from report.rows import read_rows
-from report.words import write_page
+from report.words import fill_readme, write_page
 
-DOCS = HERE.parent / "docs"
+DOCS, README = HERE.parent / "docs", HERE.parent / "README.md"
 PLACE = "Folder for what is made; docs, or docs/SCALE for other scales than cpu."
 app = typer.Typer(invoke_without_command=True, add_completion=False)
 
@@ -36,17 +36,19 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     runs: Annotated[Path, typer.Option(help="Folder of the runs' configs.")] = RUNS,
 ) -> None:
-    """Make docs/savings.md with its figures, and docs/savings.html."""
+    """Make docs/savings.md with its figures, docs/savings.html and, for the scale of the README, its table."""
     if context.invoked_subcommand is None:
-        make(scale, _home(docs, scale), results, runs)
+        make(scale, _home(docs, scale), results, runs, README if docs is None and scale == "cpu" else None)
 
 
-def make(scale: str, docs: Path, results: Path, runs: Path) -> None:
+def make(scale: str, docs: Path, results: Path, runs: Path, readme: Path | None = None) -> None:
     """Make all that results alone can tell."""
     docs.mkdir(parents=True, exist_ok=True)
     rows = read_rows(scale, results, runs)
     made = [*draw_rows(rows, docs), *draw_wavelets([row for row in rows if row.kind == "wavelets"], docs)]
     made += [write_page(rows, docs, scale), write_html(rows, docs)]
+    if readme is not None:
+        made.append(fill_readme(rows, readme))
     tell(made)
 
 

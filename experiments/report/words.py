@@ -1,4 +1,4 @@
-"""The page of savings in Markdown."""
+"""The page of savings in Markdown, and what the README shows of it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ INTERACTIVE = """`savings.html`, made by the same command, shows the same curves
 network.
 """
 
+# What the README shows of the table of savings, and the lines that it lies between there.
+SHOWN = ("bot-paper", "wavescale", "BoT in the paper", "lead of wavescale over the best baseline")
+BEGIN, END = "<!-- made by `make report` -->\n", "<!-- end -->\n"
+
 
 def write_page(rows: Sequence[Row], docs: Path, scale: str) -> Path:
     """Write `savings.md`; it shows what figures there are beside it."""
@@ -57,6 +61,24 @@ def write_page(rows: Sequence[Row], docs: Path, scale: str) -> Path:
     path = docs / "savings.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def fill_readme(rows: Sequence[Row], readme: Path) -> Path:
+    """Bring the README's part of the table of savings up to date.
+
+    Raises
+    ------
+    ValueError
+        The lines that it lies between are missing.
+    """
+    before, begun, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (begun and ended):
+        raise ValueError(f"{readme}: no lines {BEGIN.strip()!r} and {END.strip()!r} for the table to lie between")
+    head, *lines = main_table([row for row in rows if row.kind == "savings"])
+    table = markdown([head, *(line for line in lines if line[0] in SHOWN)])
+    readme.write_text(f"{before}{BEGIN}{table}\n{END}{after}", encoding="utf-8")
+    return readme
 
 
 def _lines(rows: Sequence[Row], docs: Path, scale: str) -> Iterator[str]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from report.__main__ import app, make
+from report.__main__ import DOCS, README, app, make
 from report.ablation import best, ends
 from report.curves import band
 from report.looking import activation_map, attention, rollout
 from report.rows import Row, read_rows
 from report.savings import lead, saving_of
+from report.words import BEGIN, END
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -217,16 +218,28 @@ def test_figures_are_there_small_and_the_same_again(home: Path, tmp_path: Path) 
 
 def test_what_the_docs_say_comes_from_the_results_in_git(tmp_path: Path) -> None:
     # Results, docs and README are in git together; `make report` brings the docs up to date.
-    docs = HERE.parent / "docs"
-    for figure in docs.glob("maps-*.png"):
-        shutil.copy(figure, tmp_path)
-    make("cpu", tmp_path, RESULTS, RUNS)
-    said = (tmp_path / "savings.md").read_text(encoding="utf-8")
-    assert (docs / "savings.md").read_text(encoding="utf-8") == said
-    _, _, shown = (HERE.parent / "README.md").read_text(encoding="utf-8").partition("### Savings\n")
-    table = [part for part in shown.partition("\n#")[0].splitlines() if part.startswith("|")]
-    assert len(table) > 3
-    assert set(table) <= set(said.splitlines())
+    for path in (*DOCS.glob("maps-*.png"), README):
+        shutil.copy(path, tmp_path)
+    make("cpu", tmp_path, RESULTS, RUNS, tmp_path / README.name)
+    for path in (DOCS / "savings.md", README):
+        assert path.read_text(encoding="utf-8") == (tmp_path / path.name).read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_part_of_the_table_of_savings(home: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}old\n{END}after\n", encoding="utf-8")
+    make("cpu", tmp_path / "docs", home / "results", home / "runs", readme)
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}| method |")
+    assert text.endswith(f"|\n{END}after\n")
+    page = (tmp_path / "docs" / "savings.md").read_text(encoding="utf-8").splitlines()
+    shown = [part for part in text.splitlines() if part.startswith("|")]
+    assert len(shown) == 6
+    assert set(shown) <= set(page)
+    readme.write_text("no place for it\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="for the table to lie between"):
+        make("cpu", tmp_path / "docs", home / "results", home / "runs", readme)
+    assert readme.read_text(encoding="utf-8") == "no place for it\n"
 
 
 def test_without_results_nothing_is_drawn(home: Path, tmp_path: Path) -> None:
