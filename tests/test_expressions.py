@@ -15,6 +15,7 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Fresh,
     Merge,
     Noise,
     Part,
@@ -107,10 +108,26 @@ DETAILS = [
     details((12, 4), 3, 0, 2, 1, tiled=True),
 ]
 
+UNITS = (CopyAndPad(n=3, m=5, padding="zero", once=True), 0, 1, 2)
+FRESH = [
+    Fresh(W, (UNITS,), (10, 4), 7),
+    Fresh(W, (UNITS, (CopyAndPad(n=4, m=9, padding="zero", once=True), 1, 1, 1)), (10, 9), 7, 2.0),
+]
+
+
+def test_fresh_numbers_stand_where_nothing_was_and_are_as_large_as_the_source() -> None:
+    for expression, rows, columns in ((FRESH[0], 6, 4), (FRESH[1], 6, 4)):
+        found = expression.compute(SOURCE.__getitem__)
+        assert not found[:rows, :columns].any()
+        size = expression.factor * float(SOURCE["w"].square().mean().sqrt())
+        new = torch.cat([found[rows:].flatten(), found[:rows, columns:].flatten()])
+        torch.testing.assert_close(new.abs().double(), torch.full_like(new, size, dtype=torch.float64))
+        assert set(new.sign().tolist()) == {-1.0, 1.0}
+
 
 @pytest.mark.parametrize(
     "expression",
-    [*(expression for expression, _ in CASES), *DETAILS, Noise(0.5, 3, (700, 5))],
+    [*(expression for expression, _ in CASES), *DETAILS, *FRESH, Noise(0.5, 3, (700, 5))],
     ids=lambda value: type(value).__name__,
 )
 def test_some_rows_are_those_of_the_whole(expression: Expression) -> None:
@@ -174,7 +191,7 @@ def test_what_rounds_is_not_exact() -> None:
 
 def test_every_node_has_a_case() -> None:
     covered = {type(node).__name__ for expression, _ in CASES for node in expression.walk()}
-    assert covered | {"Noise", "Details"} == set(NODES)
+    assert covered | {"Noise", "Details", "Fresh"} == set(NODES)
 
 
 def test_noise_is_the_same_for_the_same_seed_and_has_the_spread_it_says() -> None:

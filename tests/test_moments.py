@@ -278,6 +278,7 @@ def test_a_finished_tensor_has_no_moments() -> None:
         {"preset": "front-dct", "scale_width": 0.5, "num_hidden_layers": 1},
         {"preset": "front-dct-corrected", "scale_width": 2, "num_hidden_layers": 5},
         {"hidden_size": 32, "details": "antisymmetric", "num_hidden_layers": 5},
+        {"scale_width": 2, "width": "pad", "num_hidden_layers": 5},
     ],
     ids=str,
 )

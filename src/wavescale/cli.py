@@ -67,8 +67,9 @@ Width = Annotated[
     str | None,
     typer.Option(
         "--width",
-        help="replicate (copies), tile (copies of whole axes), signal (wavelet), select (evenly spaced), "
-        "norm (largest weights), merge (similar ones together), fpi, aki (bert2BERT) or dct (cosines).",
+        help="replicate (copies), tile (copies of whole axes), pad (nothing reads what is new yet), signal (wavelet), "
+        "select (evenly spaced), norm (largest weights), merge (similar ones together), fpi, aki (bert2BERT) or dct "
+        "(cosines).",
         rich_help_panel=_CHOICES,
     ),
 ]

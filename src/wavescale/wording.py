@@ -13,6 +13,7 @@ from wavescale.expressions import (
     Expression,
     FoldDiagonal,
     FoldVector,
+    Fresh,
     Merge,
     Part,
     Read,
@@ -76,6 +77,9 @@ def describe(expression: Expression, star: str | None = None) -> str:
         case Details(name=name, seed=seed, factor=factor):
             size = "" if factor == 1.0 else f"{factor:.4g}·"
             return f"{size}antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
+        case Fresh(padded=padded, seed=seed, factor=factor):
+            size = "" if factor == 1.0 else f"{factor:.4g}·"
+            return f"{size}new numbers beside {len(padded)} padded axes" + ("" if star else f" (seed {seed})")
         case Constant(value):
             return f"constant {value:g}"
         case _:

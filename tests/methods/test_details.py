@@ -131,8 +131,9 @@ def batch(case: Case) -> dict[str, torch.Tensor]:
         {"hidden_size": 32},
         {"intermediate_size": 30},
         {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3},
+        {"hidden_size": 32, "num_attention_heads": 8, "num_key_value_heads": 4, "width": "pad"},
     ],
-    ids=["twice", "units", "between"],
+    ids=["twice", "units", "between", "padded"],
 )
 def test_every_part_is_alive_by_step_2_and_no_two_are_twins_at_step_100(case: Case, sizes: dict[str, Any]) -> None:
     if "num_key_value_heads" not in FAMILIES[case.family].fields:

@@ -13,7 +13,7 @@ from wavescale.expressions.arithmetic import Constant, FoldDiagonal, FoldVector,
 from wavescale.expressions.folding import folded
 from wavescale.expressions.maps import Apply, Merge, Select
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.expressions.noise import Details, Noise
+from wavescale.expressions.noise import Details, Fresh, Noise
 from wavescale.expressions.pieces import Concatenate, Part, Read
 from wavescale.expressions.statistics import Restore, Standardize
 
@@ -26,6 +26,7 @@ __all__ = [
     "Expression",
     "FoldDiagonal",
     "FoldVector",
+    "Fresh",
     "Merge",
     "Noise",
     "Part",
@@ -46,6 +47,6 @@ NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
         Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant,
-        Standardize, Restore, Noise, Details,
+        Standardize, Restore, Noise, Details, Fresh,
     )
 }  # fmt: skip

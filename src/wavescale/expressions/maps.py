@@ -68,7 +68,7 @@ class Apply(Expression):
         if self.after > 1 or not isinstance(rows, range):
             whole = operator.apply(_opened(self.of.block(source, range(self.of.shape[0])), 0, (1, operator.n, -1)), 1)
             return taken(whole.reshape(self.shape), 0, rows)
-        copied = min(rows.stop, operator.n * (operator.m // operator.n))
+        copied = min(rows.stop, operator.n * operator.count)
         found = []
         if rows.start < copied:
             kept = range(rows.start, copied)

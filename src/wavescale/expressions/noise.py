@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.operators import Copies
+from wavescale.operators import Copies, CopyAndPad
 from wavescale.rows import Positions, Rows, as_rows, groups, members, positions, within
 from wavescale.taking import taken
 
@@ -207,6 +207,71 @@ class Details(Expression):
         like = like.float() if like.dtype in (torch.float16, torch.bfloat16) else like
         band = _details(like.reshape(len(chosen) * outer, length, -1))
         return sqrt(float(band.square().sum(dtype=torch.float64)) / band.numel())
+
+
+@dataclass(frozen=True)
+class Fresh(Expression):
+    """Seeded numbers where a tensor is new, and zero where it is the source's.
+
+    What is new beside padding reads at random while it writes nothing, so that the function stays and the
+    new parts learn from the first step. All numbers of a tensor are of one size with signs drawn at
+    random: the source's root mean square times a factor.
+
+    Attributes
+    ----------
+    like
+        The tensor in the source's shape, which sets the size.
+    padded
+        The axes that have new units: the operator that pads, the position, before and after as in `Apply`.
+    of_shape
+        The target's shape.
+    seed
+        Of this tensor.
+    factor
+        On the size.
+    """
+
+    like: Expression
+    padded: tuple[tuple[CopyAndPad, int, int, int], ...]
+    of_shape: Shape
+    seed: int
+    factor: float = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.like,)
+
+    @property
+    def flops(self) -> int:
+        return prod(self.shape)
+
+    def block(self, source: Source, rows: Rows) -> torch.Tensor:
+        import torch
+
+        some = rows if isinstance(rows, range) else range(int(rows.min()), int(rows.max()) + 1)
+        rest = prod(self.of_shape[1:])
+        size = self.factor * source.once(("fresh", self.like), lambda: self._rms(source))
+        sizes = np.full(rest, size, dtype=np.float32)
+        found = _signed((len(some), rest), self.seed, some.start * rest, sizes, torch.empty(0))
+        found = found.view(len(some), *self.of_shape[1:])
+        old = torch.ones((1,) * found.ndim, dtype=torch.bool)
+        for operator, axis, before, after in self.padded:
+            known = np.tile(np.repeat(operator.copied >= 0, after), before)
+            known = known[some.start : some.stop] if axis == 0 else known
+            old = old & torch.from_numpy(known).view(*(-1 if at == axis else 1 for at in range(found.ndim)))
+        return taken(found.masked_fill_(old, 0.0), 0, within(rows, some))
+
+    def _rms(self, source: Source) -> float:
+        import torch
+
+        shape = self.like.shape
+        chosen = _spread(shape[0], max(1, _SAMPLE // prod(shape[1:])))
+        like = self.like.block(source, as_rows(chosen))
+        return sqrt(float(like.double().square().mean(dtype=torch.float64)))
 
 
 def _spread(n: int, count: int) -> Positions:

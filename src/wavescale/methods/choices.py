@@ -13,7 +13,7 @@ from wavescale.resampling import Boundary, wavelet_filters
 
 Gain = Literal["role", "orthonormal", "variance", "unnormalized"]
 Mapping = Literal["operators", "ligo", "mango", "random"]
-Width = Literal["replicate", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"]
+Width = Literal["replicate", "pad", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"]
 Depth = Literal["insert", "signal", "stack", "interleave", "repeat", "first", "drop", "dct"]
 
 
@@ -27,7 +27,8 @@ class Choices:
         Where the defaults come from.
     width
         `replicate` copies channels, units and heads and keeps the function (growing only); `tile`
-        does so with copies of the whole axis one after the other (whole multiples only); `signal`
+        does so with copies of the whole axis one after the other (whole multiples only); `pad` leaves what is
+        there as it is, and what is new reads at random and writes nothing yet (growing only); `signal`
         resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
         (shrinking only), `norm` those of largest weights; `merge` puts the most similar ones together,
         weighed by their energy (shrinking only); `fpi` keeps all and copies some at random (growing
@@ -66,7 +67,8 @@ class Choices:
         What the copies of an input differ by when growing: `zero`, or `antisymmetric` seeded numbers
         that sum to zero over the copies, so that the function stays and twins part.
     detail_size
-        Their size, as a multiple of the source's own detail band.
+        Their size, as a multiple of the source's own detail band; with `pad` also that of new numbers, as a
+        multiple of a tensor's root mean square.
     seed
         Of all seeded noise.
     calibrate
@@ -88,7 +90,9 @@ class Choices:
         "default", "paper", "weight-selection", "hypercloning", "bert2bert-fpi", "bert2bert-aki", "stack", "interleave",
         "llama-pro", "front-dct", "front-dct-corrected", "ligo", "mango", "random"
     ] = "default"  # fmt: skip
-    width: Literal["auto", "replicate", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"] = "auto"
+    width: Literal["auto", "replicate", "pad", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"] = (
+        "auto"
+    )
     order: Literal["none", "similarity", "matching"] = "none"
     depth: Literal["auto", "insert", "signal", "stack", "interleave", "repeat", "first", "drop", "dct"] = "auto"
     layer_map: tuple[int, ...] | None = None

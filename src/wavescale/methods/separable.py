@@ -15,6 +15,7 @@ from wavescale.expressions import (
     Constant,
     Details,
     Expression,
+    Fresh,
     Part,
     Restore,
     Standardize,
@@ -27,6 +28,7 @@ from wavescale.methods.width import (
     AxisMap,
     CosineMap,
     DrawnMap,
+    PadMap,
     ResidualMap,
     SelectMap,
     SignalMap,
@@ -34,7 +36,7 @@ from wavescale.methods.width import (
     Usage,
     usage,
 )
-from wavescale.operators import Copies, Cosine, Resample
+from wavescale.operators import Copies, CopyAndPad, Cosine, Resample
 
 # The axes of heads that lie together in one stored axis, which is what is resized where heads are flat.
 _FLAT_HEADS = (("heads", "head_dim"), ("kv_heads", "head_dim"))
@@ -67,7 +69,7 @@ class Separable(Method):
         how, gain = choices.width_of(n, m), choices.gain_of(n, m)
         kv_heads = (source.num_key_value_heads, target.num_key_value_heads)
         grouped = name == "heads" and how in ("replicate", "tile") and UnitMap.fits(n, m, kv_heads)
-        if name == "heads" and how in ("fpi", "aki"):
+        if name == "heads" and how in ("fpi", "aki", "pad"):
             _check_groups(how, (n, m), kv_heads)
         if n == m and not (grouped and kv_heads[0] != kv_heads[1]):
             return None
@@ -87,10 +89,12 @@ class Separable(Method):
                 tied_norm = family.tied_norm if name == "hidden" and self.resizing.source.tied else ""
                 groups = kv_heads if name == "heads" else None
                 return DrawnMap(n, m, gain, drawn, groups, tied_norm, copies=how == "fpi" and name != "hidden")
+            case "pad" if name not in ("hidden", "head_dim"):  # channels of a head are copied
+                return PadMap(n, m, gain)
         tiled = how == "tile"
         if name == "hidden":
             layer_norm, post = family.norm == "layer", family.placement == "post"
-            return ResidualMap(n, m, gain, layer_norm, post, family.tied_norm, tiled)
+            return ResidualMap(n, m, gain, layer_norm, post, family.tied_norm, tiled, once=how == "pad")
         return UnitMap(n, m, gain, kv_heads if grouped else None, tiled)
 
     @cached_property
@@ -150,7 +154,8 @@ class Separable(Method):
                 return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
         else:
             source = scaled(source, self._factor(piece, layer))
-            terms = [self._resized(source, piece), *self._details(source, piece, layer)]
+            details = self._details(source, piece, layer)
+            terms = [self._resized(source, piece), *details, *self._fresh(source, piece, layer)]
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
     def _standardized(self, piece: Piece, layer: int | None) -> Expression:
@@ -212,7 +217,7 @@ class Separable(Method):
                 if found is None or found.gain != "role" or use not in (Usage.READ, Usage.QUERY):
                     continue
                 operator = found.operator(use, "")
-                if not isinstance(operator, Copies) or operator.m == operator.n:
+                if not isinstance(operator, Copies) or not len(operator.pairs[0]):
                     continue
                 label = f"{piece.row.name} {piece.index} {layer} {name}"
                 details.append(
@@ -230,6 +235,28 @@ class Separable(Method):
                     )
                 )
         return details
+
+    def _fresh(self, like: Expression, piece: Piece, layer: int | None) -> list[Expression]:
+        """What new units and readers of padding begin with."""
+        if self.resizing.choices.width != "pad" or piece.role is not Role.LINEAR:
+            return []
+        after = self.resizing.target.axis_sizes
+        padded = []
+        for position, axis in enumerate(piece.axes.axes):
+            names = axis.parts[0]
+            for index, name in enumerate(names):
+                use, found = usage(piece, axis.side, name), self.maps.get(name)
+                drawn = Usage.WRITE if isinstance(found, PadMap) else Usage.READ
+                if found is None or use is not drawn or not isinstance(found, PadMap | ResidualMap):
+                    continue
+                operator = found.operator(use, "")
+                assert isinstance(operator, CopyAndPad)
+                before, behind = (prod(after[other] for other in part) for part in (names[:index], names[index + 1 :]))
+                padded.append((operator, position, before, behind))
+        if not padded:
+            return []
+        seed = crc32(f"{piece.row.name} {piece.index} {layer} new".encode()) << 32 | self.resizing.choices.seed
+        return [Fresh(like, tuple(padded), piece.axes.shape(after), seed, self.resizing.choices.detail_size)]
 
     def _factor(self, piece: Piece, layer: int | None) -> float:
         family, source = self.resizing.source.family, self.resizing.source
@@ -294,7 +321,12 @@ class Separable(Method):
                 changes.append(f"layers {self.depth.before} to {self.depth.after} by {self.depth.describe()}")
             remarks.append(f"the function is not kept: {'; '.join(changes)}")
         hidden = self.maps.get("hidden")
-        if isinstance(hidden, ResidualMap) and not hidden.exact and hidden.gain == "role":
+        if isinstance(hidden, ResidualMap) and hidden.once and not hidden.exact and hidden.gain == "role":
+            remarks.append(
+                f"beside padding post-LN {source.family.name} comes close to its function (verify says how "
+                f"close); width 'replicate' keeps it at whole multiples of hidden_size {hidden.n}"
+            )
+        elif isinstance(hidden, ResidualMap) and not hidden.exact and hidden.gain == "role":
             remarks.append(
                 f"post-LN {source.family.name} keeps its function only at whole multiples of hidden_size {hidden.n}; "
                 f"at {hidden.m} it comes close (verify says how close)"
@@ -335,16 +367,16 @@ def _check_groups(how: str, heads: tuple[int, int], groups: tuple[int, int]) -> 
     """Refuse query heads that cannot be drawn with their keys and values."""
     if heads[0] * groups[1] != heads[1] * groups[0]:
         raise OptionError(
-            f"width {how!r} draws key-value heads whole with their query heads, so {heads[0]}/{groups[0]} heads cannot "
+            f"width {how!r} takes key-value heads whole with their query heads, so {heads[0]}/{groups[0]} heads cannot "
             f"become {heads[1]}/{groups[1]}. Give {heads[0] * groups[1] // groups[0]} heads, or use width 'replicate'."
         )
 
 
 def _check_direction(how: str, name: str, n: int, m: int) -> None:
     """Refuse a way to resize that cannot take an axis from n to m."""
-    if how in ("replicate", "fpi", "aki") and m < n:
+    if how in ("replicate", "fpi", "aki", "pad") and m < n:
         raise OptionError(
-            f"width {how!r} copies, it cannot make {name} smaller ({n} to {m}). "
+            f"width {how!r} {'pads' if how == 'pad' else 'copies'}, it cannot make {name} smaller ({n} to {m}). "
             "Use width 'signal', or leave the choice out: what grows is then copied and what shrinks resampled."
         )
     if how in ("select", "norm", "merge") and m > n:

@@ -25,6 +25,7 @@ class Usage(StrEnum):
     WRITE = "write"
     READ = "read"
     QUERY = "query"  # channels of a head that are multiplied with the key's and summed
+    TRANSFORM = "transform"  # writes what a norm outside the stream takes: the head of a masked language model
     NORM_WEIGHT = "norm weight"
     NORM_BIAS = "norm bias"
 
@@ -39,7 +40,7 @@ def usage(piece: Piece, side: str, name: str) -> Usage:
         return Usage.NORM_BIAS
     if piece.module == "query" and name == "head_dim":
         return Usage.QUERY
-    return Usage.WRITE
+    return Usage.TRANSFORM if piece.module == "head transform" else Usage.WRITE
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,21 @@ class UnitMap(AxisMap):
 
 
 @dataclass(frozen=True)
+class PadMap(AxisMap):
+    """Units as they are, and behind them new ones, which nothing reads yet: FFN units, heads, pooled outputs.
+
+    What makes the new ones is drawn (`Fresh`), so that they differ from the first step on.
+    """
+
+    def operator(self, use: Usage, norm: str) -> Operator:
+        return CopyAndPad(n=self.n, m=self.m, padding="zero", once=True)
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
 class ResidualMap(AxisMap):
     """Replicate the residual stream: k = ⌊m/n⌋ copies of each channel, the rest padding, s = k·n/m.
 
@@ -255,17 +271,21 @@ class ResidualMap(AxisMap):
         The norm before the tied matrix.
     tiled
         Copies of the whole stream one after the other.
+    once
+        Each channel once, so that all that is new is padding. What reads padding is drawn (`Fresh`), and after
+        a post-LN norm it is zero but for what the norm's mean leaves.
     """
 
     layer_norm: bool
     post: bool
     tied_norm: str
     tiled: bool = False
+    once: bool = False
 
     @property
     def copies(self) -> int:
         """How often each channel is copied."""
-        return self.m // self.n
+        return 1 if self.once else self.m // self.n
 
     @property
     def share(self) -> float:
@@ -274,14 +294,16 @@ class ResidualMap(AxisMap):
 
     def operator(self, use: Usage, norm: str) -> Operator:
         k, s = self.copies, self.share
-        grown = partial(CopyAndPad, n=self.n, m=self.m, tiled=self.tiled)
+        grown = partial(CopyAndPad, n=self.n, m=self.m, tiled=self.tiled, once=self.once)
         mean: Padding = "mean" if self.layer_norm else "zero"
         if self.gain == "orthonormal":
             return grown(padding="cycle" if use is Usage.READ else mean, gain=1 / sqrt(k))
+        if self.once and self.post:
+            return self._padded_behind_norms(use, norm)
         match use:
             case Usage.READ:
                 # After a post-LN norm the padding is not zero, so its readers must be.
-                return grown(padding="zero" if self.post else "cycle", gain=1 / k)
+                return grown(padding="zero" if self.post or self.once else "cycle", gain=1 / k)
             case Usage.NORM_WEIGHT:
                 return grown(padding="cycle", gain=sqrt(s))
             case Usage.NORM_BIAS:
@@ -289,6 +311,21 @@ class ResidualMap(AxisMap):
                 return grown(padding=shift)
             case _:
                 return grown(padding=mean, gain=1.0 if self.post else 1 / sqrt(s))
+
+    def _padded_behind_norms(self, use: Usage, norm: str) -> Operator:
+        """Post-LN, each channel once. The norm of a head's transform, whose input is no sum of means, sees copies."""
+        grown = partial(CopyAndPad, n=self.n, m=self.m, once=True)
+        match use:
+            case Usage.READ | Usage.NORM_BIAS:
+                return grown(padding="zero")
+            case Usage.NORM_WEIGHT:
+                return (
+                    grown(padding="zero") if norm == self.tied_norm else grown(padding="cycle", gain=sqrt(self.share))
+                )
+            case Usage.TRANSFORM:
+                return CopyAndPad(n=self.n, m=self.m, padding="mean", tiled=True)
+            case _:
+                return grown(padding="mean")
 
     @property
     def tied_factor(self) -> float:
@@ -298,4 +335,4 @@ class ResidualMap(AxisMap):
 
     @property
     def exact(self) -> bool:
-        return self.n == self.m or (self.gain == "role" and (not self.post or self.m % self.n == 0))
+        return self.n == self.m or (self.gain == "role" and (not self.post or (self.m % self.n == 0 and not self.once)))

@@ -181,7 +181,7 @@ def copied_units(
 
 @dataclass(frozen=True, kw_only=True)
 class CopyAndPad(Copies):
-    """The residual stream: each channel ⌊m/n⌋ times, what is left at the end is padding.
+    """The residual stream: each channel ⌊m/n⌋ times, or once; what is left at the end is padding.
 
     Attributes
     ----------
@@ -190,15 +190,28 @@ class CopyAndPad(Copies):
         channels from the first (for weights that meet a zero: alive, and of the right size).
     tiled
         Copies of the whole axis one after the other, rather than those of each channel side by side.
+    once
+        Each channel once, however much is padded.
     """
 
     padding: Padding
     tiled: bool = False
+    once: bool = False
+
+    @property
+    def count(self) -> int:
+        """How often each channel is there."""
+        return 1 if self.once else self.m // self.n
+
+    @property
+    def padded(self) -> int:
+        """Target channels that are padding, at the end."""
+        return self.m - self.count * self.n
 
     @property
     def averages(self) -> bool:
         """Whether some of the target is the mean of the whole source, so that no part of it suffices."""
-        return self.padding == "mean" and self.m % self.n > 0
+        return self.padding == "mean" and self.padded > 0
 
     @property
     def scaling(self) -> float | None:
@@ -206,9 +219,7 @@ class CopyAndPad(Copies):
 
     def support(self, rows: Rows) -> Rows:
         return (
-            range(self.n)
-            if self.averages and positions(rows).max() >= self.m - self.m % self.n
-            else super().support(rows)
+            range(self.n) if self.averages and positions(rows).max() >= self.m - self.padded else super().support(rows)
         )
 
     def apply(self, x: torch.Tensor, axis: int, rows: Rows | None = None) -> torch.Tensor:
@@ -217,9 +228,9 @@ class CopyAndPad(Copies):
         if not self.averages or (rows is not None and len(self.support(rows)) < self.n):
             return super().apply(x, axis, rows)
         axis %= x.ndim
-        copied = taken(x, axis, self.copied[: self.m - self.m % self.n])
+        copied = taken(x, axis, self.copied[: self.m - self.padded])
         mean = x.mean(dim=axis, keepdim=True)
-        pads = mean.expand(*[self.m % self.n if position == axis else -1 for position in range(x.ndim)])
+        pads = mean.expand(*[self.padded if position == axis else -1 for position in range(x.ndim)])
         out = torch.cat([copied, pads], dim=axis)
         out = out if self.gain == 1.0 else out * self.gain
         return out if rows is None else taken(out, axis, rows)
@@ -228,27 +239,26 @@ class CopyAndPad(Copies):
     def origins(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         found = self.copied
         return (
-            np.where(found < 0, np.arange(self.m) - self.m // self.n * self.n, found)
+            np.where(found < 0, (np.arange(self.m) - self.count * self.n) % self.n, found)
             if self.padding == "cycle"
             else found
         )
 
     @property
     def copied(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        copies = self.m // self.n
-        padding = np.full(self.m % self.n, -1, dtype=np.int64)
-        return np.concatenate([copied_units(self.n, self.n * copies, tiled=self.tiled), padding])
+        padding = np.full(self.padded, -1, dtype=np.int64)
+        return np.concatenate([copied_units(self.n, self.n * self.count, tiled=self.tiled), padding])
 
     @property
     def total(self) -> float:
-        return self.gain * (self.m // self.n)
+        return self.gain * self.count
 
     @property
     def multiplications(self) -> int:
         return 0 if self.gain == 1.0 else self.m
 
     def describe(self) -> str:
-        copies, rest = divmod(self.m, self.n)
+        copies, rest = self.count, self.padded
         words = "1 copy" if copies == 1 else f"{copies} copies"
         pad = f" and {rest} of {self.padding} padding" if rest else ""
         return f"{words}{' end to end' if self.tiled else ''}{pad}{self.gain_text}"
