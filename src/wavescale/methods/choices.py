@@ -28,7 +28,8 @@ class Choices:
     width
         `replicate` copies channels, units and heads and keeps the function (growing only); `tile`
         does so with copies of the whole axis one after the other (whole multiples only); `pad` leaves what is
-        there as it is, and what is new reads at random and writes nothing yet (growing only); `signal`
+        there as it is, and what is new reads at random and writes nothing yet (growing only; channels of a head
+        and pooled outputs are copied); `signal`
         resamples with the wavelet; `select` keeps evenly spaced channels, units and heads as they are
         (shrinking only), `norm` those of largest weights; `merge` puts the most similar ones together,
         weighed by their energy (shrinking only); `fpi` keeps all and copies some at random (growing

@@ -89,7 +89,7 @@ class Separable(Method):
                 tied_norm = family.tied_norm if name == "hidden" and self.resizing.source.tied else ""
                 groups = kv_heads if name == "heads" else None
                 return DrawnMap(n, m, gain, drawn, groups, tied_norm, copies=how == "fpi" and name != "hidden")
-            case "pad" if name not in ("hidden", "head_dim"):  # channels of a head are copied
+            case "pad" if name not in ("hidden", "head_dim", "pooled"):  # channels of a head and outputs are copied
                 return PadMap(n, m, gain)
         tiled = how == "tile"
         if name == "hidden":
@@ -243,7 +243,7 @@ class Separable(Method):
         after = self.resizing.target.axis_sizes
         padded = []
         for position, axis in enumerate(piece.axes.axes):
-            names = axis.parts[0]
+            names = self._mapped(axis.parts[0])
             for index, name in enumerate(names):
                 use, found = usage(piece, axis.side, name), self.maps.get(name)
                 drawn = Usage.WRITE if isinstance(found, PadMap) else Usage.READ
@@ -280,8 +280,7 @@ class Separable(Method):
         self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
     ) -> Expression:
         source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
-        if len(names) > 1 and self.resizing.choices.heads == "flat":
-            names = (" × ".join(names),)
+        names = self._mapped(names)
         for index, name in enumerate(names):
             if name in self.maps:
                 operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm or piece.row.reads)
@@ -289,6 +288,11 @@ class Separable(Method):
                 after = prod(source[other] for other in names[index + 1 :])
                 expression = Apply(operator, expression, name, position, before, after)
         return expression
+
+    def _mapped(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The axes in one stored axis as maps take them: flat heads are one with their channels."""
+        flat = len(names) > 1 and self.resizing.choices.heads == "flat"
+        return (" × ".join(names),) if flat else names
 
     @property
     def keeps_function(self) -> bool:

@@ -240,7 +240,7 @@ class UnitMap(AxisMap):
 
 @dataclass(frozen=True)
 class PadMap(AxisMap):
-    """Units as they are, and behind them new ones, which nothing reads yet: FFN units, heads, pooled outputs.
+    """Units as they are, and behind them new ones, which nothing reads yet: FFN units and heads.
 
     What makes the new ones is drawn (`Fresh`), so that they differ from the first step on.
     """
@@ -297,7 +297,8 @@ class ResidualMap(AxisMap):
         grown = partial(CopyAndPad, n=self.n, m=self.m, tiled=self.tiled, once=self.once)
         mean: Padding = "mean" if self.layer_norm else "zero"
         if self.gain == "orthonormal":
-            return grown(padding="cycle" if use is Usage.READ else mean, gain=1 / sqrt(k))
+            reads: Padding = "zero" if self.once else "cycle"
+            return grown(padding=reads if use is Usage.READ else mean, gain=1 / sqrt(k))
         if self.once and self.post:
             return self._padded_behind_norms(use, norm)
         match use:
