@@ -46,7 +46,7 @@ def test_a_config_without_a_family_asks_for_the_class() -> None:
     ("options", "words"),
     [
         ({"preset": "best"}, "default, paper"),
-        ({"width": "wide"}, "replicate, pad, signal"),
+        ({"width": "wide"}, "replicate, signal"),
         ({"depth": "deep"}, "insert, signal, stack"),
         ({"gain": "loud"}, "role, orthonormal"),
         ({"wavelet": "morl"}, "'morl'"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,17 @@ def test_padding_keeps_the_function(case: Case, sizes: dict[str, Any]) -> None:
     wanted = sizes_of(model, sizes)
     assert wavescale.plan_resize(model, width="pad", **wanted).keeps_function
     assert difference(model, wavescale.resize(model, width="pad", **wanted)) < 1e-5
+
+
+@pytest.mark.parametrize(("family", "name"), [("gpt2", "GPT2Model"), ("vit", "ViTModel"), ("llama", "LlamaModel")])
+def test_verify_knows_what_padding_makes_of_the_stream_and_of_pooled_outputs(
+    family: str, name: str, tmp_path: Path
+) -> None:
+    make(Case(family, name)).save_pretrained(tmp_path / "source")
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", hidden_size=32, num_hidden_layers=3, width="pad")
+    found = wavescale.verify(tmp_path / "source", tmp_path / "out")
+    assert found.kept
+    assert max(stage.difference for stage in found.stages) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForSequenceClassification", "RobertaForMaskedLM"])

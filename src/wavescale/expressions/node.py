@@ -64,7 +64,7 @@ class Expression(ABC):
 
     def add_to(self, total: torch.Tensor, source: Source, rows: Rows) -> None:
         """Add these rows of the result to a tensor of their shape."""
-        total += self.block(source, rows)
+        total += self.block(source, rows).to(total.device)
 
     def compute(self, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """The whole result, from whole source tensors by name."""

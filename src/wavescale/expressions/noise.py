@@ -127,7 +127,7 @@ class Details(Expression):
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch
 
-        some = rows if isinstance(rows, range) else range(int(rows.min()), int(rows.max()) + 1)
+        some = _span(rows)
         found = torch.zeros((len(some), *self.of_shape[1:]))
         self.add_to(found, source, some)
         return taken(found, 0, within(rows, some))
@@ -252,7 +252,7 @@ class Fresh(Expression):
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch
 
-        some = rows if isinstance(rows, range) else range(int(rows.min()), int(rows.max()) + 1)
+        some = _span(rows)
         rest = prod(self.of_shape[1:])
         size = self.factor * source.once(("fresh", self.like), lambda: self._rms(source))
         sizes = np.full(rest, size, dtype=np.float32)
@@ -272,6 +272,11 @@ class Fresh(Expression):
         chosen = _spread(shape[0], max(1, _SAMPLE // prod(shape[1:])))
         like = self.like.block(source, as_rows(chosen))
         return sqrt(float(like.double().square().mean(dtype=torch.float64)))
+
+
+def _span(rows: Rows) -> range:
+    """All rows from the first to the last of these."""
+    return rows if isinstance(rows, range) else range(int(rows.min()), int(rows.max()) + 1)
 
 
 def _spread(n: int, count: int) -> Positions:

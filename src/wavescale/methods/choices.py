@@ -13,7 +13,7 @@ from wavescale.resampling import Boundary, wavelet_filters
 
 Gain = Literal["role", "orthonormal", "variance", "unnormalized"]
 Mapping = Literal["operators", "ligo", "mango", "random"]
-Width = Literal["replicate", "pad", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"]
+Width = Literal["replicate", "signal", "tile", "pad", "select", "norm", "merge", "fpi", "aki", "dct"]
 Depth = Literal["insert", "signal", "stack", "interleave", "repeat", "first", "drop", "dct"]
 
 
@@ -91,7 +91,7 @@ class Choices:
         "default", "paper", "weight-selection", "hypercloning", "bert2bert-fpi", "bert2bert-aki", "stack", "interleave",
         "llama-pro", "front-dct", "front-dct-corrected", "ligo", "mango", "random"
     ] = "default"  # fmt: skip
-    width: Literal["auto", "replicate", "pad", "signal", "tile", "select", "norm", "merge", "fpi", "aki", "dct"] = (
+    width: Literal["auto", "replicate", "signal", "tile", "pad", "select", "norm", "merge", "fpi", "aki", "dct"] = (
         "auto"
     )
     order: Literal["none", "similarity", "matching"] = "none"

@@ -272,8 +272,8 @@ class ResidualMap(AxisMap):
     tiled
         Copies of the whole stream one after the other.
     once
-        Each channel once, so that all that is new is padding. What reads padding is drawn (`Fresh`), and after
-        a post-LN norm it is zero but for what the norm's mean leaves.
+        Each channel once, so that all that is new is padding, and what reads it is drawn (`Fresh`). After a post-LN
+        norm padding is zero but for what the norm's mean leaves, so that such readers change the function a little.
     """
 
     layer_norm: bool
