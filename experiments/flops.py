@@ -7,7 +7,7 @@ passes: Kaplan et al. 2020 (arXiv 2001.08361, section 2.1) with the attention te
 (arXiv 2203.15556, appendix F). Embedding look-ups, norms, biases, activations, the optimizer and the
 measurements of quality count nothing.
 
-    python experiments/flops.py --scale paper      what the runs of a scale cost at most
+    python experiments/flops.py      what the runs of the paper's scale cost at most, with their probes
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _is_matrix(name: str, dimensions: int) -> bool:
 def main(
     per_hour: Annotated[float, typer.Option(help="FLOPs in an hour of a GPU.")] = GPU_FLOPS_PER_HOUR,
 ) -> None:
-    """Print what the paper's scale costs: scratch of each row, and all of its runs if each uses its whole budget."""
+    """Print what the paper's scale costs: scratch of each row, and all of its runs and probes with whole budgets."""
     import torch
     from rich.console import Console
     from rich.table import Table
@@ -75,10 +75,15 @@ def main(
             # An image is its patches and the tokens for the class and for distillation.
             length = run.data.get("length") or (run.data["size"] // run.config["patch_size"]) ** 2 + 2
             whole = TRAINING * run.steps * run.batch * forward_flops(model, length)
-            hours[run.method] = whole / per_hour * len(run.seeds)
             if run.method == SCRATCH:
                 flops = whole
-        cells = (f"{run.steps:,}", f"{flops:.2e}", f"{hours[SCRATCH]:,.0f}", f"{sum(hours.values()):,.0f}")
+            if run.distillation is not None:
+                with torch.device("meta"):
+                    teacher = model_of(run, {}, run.source)
+                whole += run.steps * run.batch * forward_flops(teacher, length)
+            probed = run.probe * (len(run.rates) + len(run.warmups) - 1)
+            hours[run.method] = whole / per_hour * (len(run.seeds) + probed)
+        cells = (f"{run.steps:,}", f"{flops:.2e}", f"{flops / per_hour:,.0f}", f"{sum(hours.values()):,.0f}")
         table.add_row(row, *cells)
     Console().print(table)
 

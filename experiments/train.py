@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, replace
+from math import inf, isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
@@ -21,10 +22,17 @@ from flops import TRAINING, forward_flops
 from transfer import outcomes
 from transfer.climbing import climbed
 from transfer.processes import processes
-from transfer.runs import RESULTS, RUNS, SCRATCH, SOURCE, Run, load_run
-from transfer.starts import OPTIMIZER, make_start
+from transfer.runs import RESULTS, RUNS, SCRATCH, Run, load_run
+from transfer.starts import Start, make_start
 from transfer.tasks import Data, Task, load_task, load_trained
 from transfer.training import Outcome, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# How far the quality of a model that is trained again may be from its result, as a share: other processors round
+# otherwise.
+SAME = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,20 +84,29 @@ def _train(run: Run, bench: Bench) -> None:
     source = None if run.source_run is None else final_model(bench.run(run.scale, *run.source_run), bench)
     wanted = _wanted(run, bench)
     task, home = bench.task(run), bench.work / run.folder
-    run = _probed(run, task, source, bench)
-    outcome, made = _run(run, task, source, wanted, home)
+    run = _probed(run, source, bench)
+    outcome, start = _run(run, task, source, wanted, home)
     if processes().is_main_process:
-        model = home / "model"
-        outcome.model.save_pretrained(model)
+        model, result = load_trained(outcome.checkpoint), run.result(bench.results)
+        if result.is_file():
+            _check_same(run, outcome, outcomes.read(result))
+        else:
+            outcomes.write(result, _described(run, outcome, model, task, start, source, bench))
+        model.save_pretrained(home / "model")
         if task.tokenizer is not None:
-            task.tokenizer.save_pretrained(model)
-        if run.method in (SCRATCH, SOURCE):
-            torch.save(outcome.optimizer, model / OPTIMIZER)
-        result = run.result(bench.results)
-        if not result.is_file():
-            outcomes.write(result, _described(run, outcome, task, made, source, bench))
+            task.tokenizer.save_pretrained(home / "model")
         shutil.rmtree(home / _name(run), ignore_errors=True)
     processes().wait_for_everyone()
+
+
+def _check_same(run: Run, outcome: Outcome, recorded: dict[str, Any]) -> None:
+    """A model that was trained again has to end as the one whose result is there, or a row would mix two sources."""
+    found, before = (curve[-1][run.quality] for curve in (outcome.curve, recorded["curve"]))
+    if abs(found - before) > SAME * abs(before):
+        raise ValueError(
+            f"{run.row} {run.method} seed {run.seed}: its model was gone and ends with a {run.quality} of {found:.4f} "
+            f"now, {before:.4f} in its result. Delete the results of all runs that start from it, and its own."
+        )
 
 
 def _wanted(run: Run, bench: Bench) -> float | None:
@@ -107,13 +124,13 @@ def _name(run: Run) -> str:
     return f"rate{run.rate:g}-warmup{run.warmup:g}-steps{run.steps}"
 
 
-def _run(run: Run, task: Task, source: Path | None, wanted: float | None, home: Path) -> tuple[Outcome, int]:
+def _run(run: Run, task: Task, source: Path | None, wanted: float | None, home: Path) -> tuple[Outcome, Start]:
     start = make_start(run, task, source, home / "start")
     teacher = load_trained(source) if run.distillation is not None and source is not None else None
-    return train(run, task, start, teacher, wanted, home / _name(run)), start.flops
+    return train(run, task, start, teacher, wanted, home / _name(run)), start
 
 
-def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
+def _probed(run: Run, source: Path | None, bench: Bench) -> Run:
     """The run with the rate and the warm-up that its probes found best; a probe is the run with a small budget.
 
     Its schedule is as short as its budget, so that every rate has come down to its floor where they are
@@ -125,7 +142,7 @@ def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
     path = run.probes(bench.results)
     if not path.is_file():
         first = replace(run, seed=run.seeds[0])
-        home = bench.work / first.folder
+        task, home = bench.task(first), bench.work / first.folder
         probes: list[dict[str, float]] = []
 
         def tried(rate: float, warmup: float) -> float:
@@ -133,14 +150,17 @@ def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
             outcome, _ = _run(probe, task, source, None, home)
             last = outcome.curve[-1]
             probes.append({"rate": rate, "warmup": warmup, "step": last["step"], run.quality: last[run.quality]})
-            return sign * last[run.quality]
+            return rank(probes[-1])
+
+        def rank(probe: dict[str, float]) -> float:
+            return -inf if isnan(probe[run.quality]) else sign * probe[run.quality]
 
         sign = 1 if run.greater_is_better else -1
         top = climbed(run.rates, lambda rate: tried(rate, run.warmups[0]))
         for warmup in run.warmups[1:]:
             tried(top, warmup)
         if processes().is_main_process:
-            chosen = max(probes, key=lambda probe: sign * probe[run.quality])
+            chosen = max(probes, key=rank)
             found = {"row": run.row, "method": run.method, "seed": first.seed, "chosen": chosen, "probes": probes}
             outcomes.write(path, found)
             for probe in probes:
@@ -151,8 +171,10 @@ def _probed(run: Run, task: Task, source: Path | None, bench: Bench) -> Run:
     return run.at(best["rate"], best["warmup"])
 
 
-def _described(run: Run, outcome: Outcome, task: Task, made: int, source: Path | None, bench: Bench) -> dict[str, Any]:
-    step = TRAINING * run.batch * forward_flops(outcome.model, task.length)
+def _described(
+    run: Run, outcome: Outcome, model: PreTrainedModel, task: Task, start: Start, source: Path | None, bench: Bench
+) -> dict[str, Any]:
+    step = TRAINING * run.batch * forward_flops(model, task.length)
     teacher = 0
     if run.distillation is not None and source is not None:
         teacher = run.batch * forward_flops(load_trained(source), task.length)
@@ -165,9 +187,10 @@ def _described(run: Run, outcome: Outcome, task: Task, made: int, source: Path |
         "method": run.method,
         "seed": run.seed,
         "run": {name: value for name, value in asdict(run).items() if name not in ("row", "method", "seed", "seeds")},
-        "parameters": outcome.model.num_parameters(),
+        "parameters": model.num_parameters(),
         "flops_per_step": step + teacher,
-        "start_flops": made,
+        "start_flops": start.flops,
+        "start_seconds": start.seconds,
         "source_flops": spent,
         "curve": outcome.curve,
         "threads": torch.get_num_threads(),

@@ -64,7 +64,7 @@ def _examples(run: Run) -> str:
 def _data(run: Run) -> str:
     data: Mapping[str, Any] = run.data
     if run.task == "sentences":
-        return str(data["table"].get("train") or data["table"].get("path"))
+        return str(data["table"].get("train") or f"GLUE's {data['table']['glue']}")
     if run.task == "answers":
         return str(data["squad"].get("train") or data["squad"].get("hub"))
     if data.get("digits"):

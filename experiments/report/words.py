@@ -23,10 +23,15 @@ on the way to the quality that scratch ends with**: r = (φ_scratch − φ)/φ_s
 training a mapping, and does not count the training of the source, which is there already; a column of its own counts
 it. FLOPs are counted by the rule in `experiments/flops.py`. Between two measurements the quality is taken to be linear.
 
-Means are over seeds, with the range in brackets where they differ. Seconds are those of training steps, without
-measuring; they depend on what else the machine did. A run that used up the budget
-and never came to the quality says so, with the quality that it ended with. The paper's figures are of other sizes,
-data and budgets, so they are there to compare orders of magnitude and ranks.
+Means are over seeds, with the range in brackets where they differ. Seconds are the steps at one pace, the median of
+all runs of the row whose steps do the same work, without measuring, and what making the start took. A run that used up
+the budget and never came to the quality says so, with the quality that it ended with. The paper's figures are of other
+sizes, data and budgets, so they are there to compare orders of magnitude and ranks.
+
+Leads of a few points are within what seeds differ by. That holds for DeiT above all: a run ends at the first mark that
+has the accuracy of scratch's end, and accuracy on some thousand images swings by a point or two from mark to mark
+while the rate is high. The start of `wavescale` was chosen among variants on these rows, some of them trained to the
+end; the other methods are as their authors describe them.
 """
 RATES = """Every method chooses its own learning rate and warm-up, scratch as well. Probes, runs of a share of the
 budget whose schedule is as short, climb the rates from the middle one as long as the next is better, at the first

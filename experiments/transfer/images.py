@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from transfer.order import Example
 
@@ -64,14 +65,14 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
         scikit-learn's handwritten digits instead, of which every fifth is measured on.
     folder
         Holds IDX files (MNIST's format, as `train-images-idx3-ubyte.gz`), or one folder of images for each class
-        below `train` and `test`.
+        below `train`, and for all or some of them below `test`.
     train
         Which part.
 
     Raises
     ------
     ValueError
-        Neither a folder with images nor a hub dataset.
+        Neither a folder with images nor a hub dataset; or a class that is measured on and not trained on.
     """
     if data.get("digits"):
         return _digits(train)
@@ -82,15 +83,32 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
     part = "train" if train else "t10k"
     if (folder / f"{part}-images-idx3-ubyte.gz").is_file():
         return _from_idx(folder, part)
-    home = folder / ("train" if train else "test")
-    classes = sorted(path for path in home.glob("*") if path.is_dir())
-    if not classes:
-        raise ValueError(f"{folder}: holds neither IDX files nor folders of classes below train and test.")
-    files = [(file, label) for label, home in enumerate(classes) for file in sorted(home.iterdir())]
+    return _from_folders(data, folder, "train" if train else "test")
+
+
+def _from_folders(data: Mapping[str, Any], folder: Path, part: str) -> Images:
+    """Classes are numbered as they are below `train`, whatever the part."""
     from PIL import Image
 
+    trained, found = (_folders(folder / name) for name in ("train", part))
+    if not found:
+        raise ValueError(f"{folder}: holds neither IDX files nor folders of classes below train and test.")
+    unknown = sorted(set(found) - set(trained))
+    if unknown:
+        raise ValueError(f"{folder / part / unknown[0]}: is no class below train; found {', '.join(trained)}.")
+    suffixes = Image.registered_extensions()
+    files = [
+        (file, trained.index(name))
+        for name in found
+        for file in sorted((folder / part / name).iterdir())
+        if file.suffix.lower() in suffixes and not file.name.startswith(".")
+    ]
     labels = np.asarray([label for _, label in files], dtype=np.int64)
     return Images(Decoded([file for file, _ in files], Image.open, data["size"], data["channels"]), labels)
+
+
+def _folders(home: Path) -> list[str]:
+    return sorted(path.name for path in home.glob("[!.]*") if path.is_dir())
 
 
 def _from_idx(folder: Path, part: str) -> Images:
@@ -126,6 +144,22 @@ def _from_hub(data: Mapping[str, Any], train: bool) -> Images:
 def normalized(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Pixels (height, width, channels) from 0 to 255 as (channels, height, width) from −1 to 1."""
     return np.moveaxis(pixels.astype(np.float32) / 127.5 - 1.0, -1, 0)
+
+
+@dataclass(frozen=True)
+class Plain(Dataset[Example]):
+    """The first images as they are measured on, opened when they are asked for."""
+
+    images: Images
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int) -> Example:
+        if not 0 <= place < self.count:
+            raise IndexError(place)
+        return {"pixel_values": normalized(self.images.pixels[place]), "labels": int(self.images.labels[place])}
 
 
 @dataclass(frozen=True)
@@ -181,7 +215,7 @@ class Mixing:
     """A collator that mixes each image of a batch with the one before it (mixup, Zhang et al. 2018, arXiv 1710.09412).
 
     The labels become shares of the classes. λ is the larger of two sides of Beta(α, α), from the number that each
-    example brings along, so that it depends on neither batch nor process.
+    example brings along; the other image is of those that the same process takes at a time.
 
     Attributes
     ----------

@@ -1,11 +1,10 @@
-"""The quality of predictions, by scikit-learn where it has the measure."""
+"""The quality of predicted classes and numbers, by scikit-learn and scipy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import EvalPrediction
@@ -38,22 +37,6 @@ def spearman(prediction: EvalPrediction) -> dict[str, float]:
     return {"spearman": float(spearmanr(prediction.label_ids, _logits(prediction)[:, 0]).statistic)}
 
 
-def span_f1(prediction: EvalPrediction) -> dict[str, float]:
-    """Mean F1 of the answers' tokens, and how many spans are right to the token.
-
-    SQuAD's own measure compares words without articles and punctuation; tokens need no text.
-    """
-    starts, ends = (np.asarray(found).argmax(-1) for found in prediction.predictions)
-    scores, exact = [], []
-    for start, end, first, last in zip(starts, ends, *prediction.label_ids, strict=True):
-        shared = max(0, min(end, last) - max(start, first) + 1)
-        length = max(0, end - start + 1)
-        scores.append(2 * shared / (length + last - first + 1))
-        exact.append(start == first and end == last)
-    return {"span_f1": float(np.mean(scores)), "exact": float(np.mean(exact))}
-
-
-# By the name that a run gives its quality; what has no measure here is a loss.
-MEASURES: dict[str, Measured] = {
-    "accuracy": accuracy, "f1": f1, "matthews": matthews, "spearman": spearman, "span_f1": span_f1,
-}  # fmt: skip
+# By the name that a run gives its quality; answers in a text are measured by `transfer.answers`, and what has no
+# measure is a loss.
+MEASURES: dict[str, Measured] = {"accuracy": accuracy, "f1": f1, "matthews": matthews, "spearman": spearman}

@@ -102,6 +102,21 @@ def pace(curve: Sequence[Mapping[str, float]]) -> float:
     return median((b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairwise(curve))
 
 
+def seconds(run: Run, step: float, results: Path = RESULTS) -> float:
+    """Seconds up to a step, with those that the start took.
+
+    The pace is the median over all runs of the row whose steps do the same work on as many threads and processes:
+    what they differ by is what else the machine did.
+    """
+    mine = read(run.result(results))
+    same = [
+        pace(other["curve"])
+        for other in map(read, sorted(run.result(results).parent.glob("*-seed*.json")))
+        if all(other.get(name) == mine.get(name) for name in ("flops_per_step", "threads", "processes"))
+    ]
+    return float(mine.get("start_seconds", 0.0)) + step * median(same)
+
+
 def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measure = "flops") -> float | None:
     """The saving ratio r = (φ_scratch − φ)/φ_scratch of a run (BoT, arXiv 2603.07506).
 
@@ -115,7 +130,7 @@ def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measu
     share
         Of scratch's budget; 1 for its end.
     measure
-        `flops`; `total flops`, with those of the source's training; or `seconds` of training, at the run's pace.
+        `flops`; `total flops`, with those of the source's training; or `seconds` (see `seconds`).
 
     Returns
     -------
@@ -133,7 +148,7 @@ def saving(run: Run, results: Path = RESULTS, share: float = 1.0, measure: Measu
     if part is None:
         return -inf
     if measure == "seconds":
-        return 1 - part * pace(found["curve"]) / (whole * pace(base["curve"]))
+        return 1 - seconds(run, part, results) / seconds(replace(run, method=SCRATCH), whole, results)
     return 1 - cost(found, part, measure == "total flops") / cost(base, whole)
 
 

@@ -60,10 +60,10 @@ class Run:
         Whether the classes are others than the source's, so that the classifier is drawn anew.
     distillation
         None for ordinary training.
-    optimizer_state
-        Whether AdamW's moments are resized as well, rather than begun at zero.
     steps, batch
         The budget, in steps of the optimizer, and sequences or images in a step over all processes.
+    device_batch
+        As many at most does one process take at a time, and adds gradients up over several; 0 for all at once.
     rate, warmup
         Highest learning rate, and the share of the steps in which it is reached. From there it falls as a
         cosine over the whole budget to `floor` of the highest.
@@ -104,9 +104,9 @@ class Run:
     stop: Literal["target", "never"] | float = "target"
     fresh_head: bool = False
     distillation: Distillation | None = None
-    optimizer_state: bool = False
     rate: float = 0.0
     warmup: float = 0.0
+    device_batch: int = 0
     probe: float = 0.15
     floor: float = 0.1
     weight_decay: float = 0.01

@@ -12,6 +12,7 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertForQuestionAnswering,
@@ -26,7 +27,8 @@ from transformers import (
 )
 
 from transfer.answers import Spans, read_questions
-from transfer.images import Augmented, Mixing, normalized, read_images
+from transfer.images import Augmented, Mixing, Plain, read_images
+from transfer.measures import MEASURES, Measured
 from transfer.order import Example, Fixed, Ordered
 from transfer.runs import Run
 from transfer.sentences import Encoded, read_sentences
@@ -58,15 +60,18 @@ class Task:
         What a batch holds to be predicted.
     tokenizer
         Of text.
+    measured
+        Predictions on `validation` to qualities by name; None where the loss is the quality.
     """
 
-    train: Dataset[Example]
+    train: Ordered
     validation: Dataset[Example]
     collate: Collator
     length: int
     fields: Mapping[str, Any]
     labels: tuple[str, ...] = ("labels",)
     tokenizer: PreTrainedTokenizerBase | None = None
+    measured: Measured | None = None
 
 
 _CLASSES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
@@ -121,31 +126,35 @@ def load_task(run: Run, data: Data) -> Task:
     """The task of a run: what it trains and is measured on."""
     if run.task == "images":
         return _images(run, data)
-    text = read_text(run.data, data.texts(run), data.work)
     match run.task:
         case "causal" | "masked":
-            return _windows(run, text)
+            return _windows(run, read_text(run.data, data.texts(run), data.work))
         case "sentences":
-            return _sentences(run, text.tokenizer, data)
+            return _sentences(run, _tokenizer(run, data), data)
         case "answers":
-            return _answers(run, text.tokenizer, data)
+            return _answers(run, _tokenizer(run, data), data)
+
+
+def _tokenizer(run: Run, data: Data) -> PreTrainedTokenizerBase:
+    """The one that a config names, or that is trained on the text that the source has read."""
+    named = run.data["tokenizer"]
+    if isinstance(named, str):
+        return AutoTokenizer.from_pretrained(named)
+    return read_text(run.data, data.texts(run), data.work).tokenizer
 
 
 def _images(run: Run, data: Data) -> Task:
     train, held = (read_images(run.data, data.images(run), part) for part in (True, False))
     classes = int(train.labels.max()) + 1
-    measured = [
-        {"pixel_values": normalized(held.pixels[place]), "labels": int(held.labels[place])}
-        for place in range(min(run.data["measured"], len(held.labels)))
-    ]
     height, width, channels = train.pixels[0].shape
     patches = (height // run.config["patch_size"]) * (width // run.config["patch_size"])
     return Task(
         train=Ordered(Augmented(train, **run.data.get("augment", {})), run.steps * run.batch, run.data_seed),
-        validation=Fixed(measured),
+        validation=Plain(held, min(run.data["measured"], len(held.labels))),
         collate=Mixing(classes, run.data.get("mixup", 0.0)),
         length=patches + 2,  # and the tokens for the class and for distillation
         fields={"num_labels": classes, "image_size": height, "num_channels": channels},
+        measured=MEASURES.get(run.quality),
     )
 
 
@@ -178,20 +187,22 @@ def _sentences(run: Run, tokenizer: PreTrainedTokenizerBase, data: Data) -> Task
         length=length,
         fields={"vocab_size": len(tokenizer), "num_labels": train.sentences.classes},
         tokenizer=tokenizer,
+        measured=MEASURES.get(run.quality),
     )
 
 
 def _answers(run: Run, tokenizer: PreTrainedTokenizerBase, data: Data) -> Task:
     length = run.data["length"]
-    train, held = (Spans(part, tokenizer, length) for part in read_questions(run.data["squad"], data.root))
+    train, held = (Spans.of(part, tokenizer, length) for part in read_questions(run.data["squad"], data.root))
     return Task(
         train=Ordered(train, run.steps * run.batch, run.data_seed),
-        validation=Fixed([held.at(place) for place in range(len(held.questions))]),
+        validation=held,
         collate=stack,
         length=length,
         fields={"vocab_size": len(tokenizer)},
         labels=("start_positions", "end_positions"),
         tokenizer=tokenizer,
+        measured=held.measured,
     )
 
 

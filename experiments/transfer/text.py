@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ Tokens = np.ndarray[Any, np.dtype[np.int32]]
 # Windows that are measured on are drawn from this share of every file's end.
 HELD_OUT = 0.1
 IGNORED = -100
+# Characters in a piece of text, and pieces, that the tokenizer works on at once.
+_PIECE, _PIECES = 1 << 20, 128
 _SPECIAL = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
 
@@ -113,13 +116,13 @@ def _tokenizer(wanted: int | str, files: Sequence[Path]) -> PreTrainedTokenizerB
 
 
 def _write_tokens(path: Path, tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> None:
-    """Tokens of all documents, in pieces of a megabyte so that no document is in memory as one list."""
+    """Tokens of all documents, in pieces of a megabyte at most, several of which are worked on at once."""
     raw = path.with_suffix(".part")
+    pieces = (text[start : start + _PIECE] for text in documents for start in range(0, len(text), _PIECE))
     with raw.open("wb") as out:
-        for document in documents:
-            for start in range(0, len(document), 1 << 20):
-                found = tokenizer(document[start : start + (1 << 20)], add_special_tokens=False, verbose=False)
-                out.write(np.asarray(found["input_ids"], dtype=np.int32).tobytes())
+        while some := list(islice(pieces, _PIECES)):
+            for ids in tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]:
+                out.write(np.asarray(ids, dtype=np.int32).tobytes())
     np.save(path, np.memmap(raw, dtype=np.int32, mode="r"))
     raw.unlink()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +12,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from transfer.measures import MEASURES
 from transfer.processes import processes
 from transfer.runs import Distillation, Run
 from transfer.starts import Start
-from transfer.tasks import Task, load_trained
+from transfer.tasks import Task
 
 Point = dict[str, float]
 
@@ -31,15 +30,12 @@ class Outcome:
     curve
         At each mark: `step`, the quality by its name (and the loss, where that is another), and `seconds` of
         training up to there, without measuring.
-    model
-        As it ended.
-    optimizer
-        AdamW's state at the end.
+    checkpoint
+        The folder of its last checkpoint, with the whole model as it ended, however many processes held it.
     """
 
     curve: list[Point]
-    model: PreTrainedModel
-    optimizer: dict[str, Any]
+    checkpoint: Path
 
 
 class TransferTrainer(Trainer):  # type: ignore[misc]
@@ -157,18 +153,18 @@ def train(
     wanted
         The quality that ends it; None to use the whole budget.
     home
-        Folder of its checkpoints; a run goes on from the last one.
+        Folder of its checkpoints; a run goes on from the last whole one.
     """
-    last = get_last_checkpoint(str(home)) if home.is_dir() else None
-    if last is not None and _ended(read_curve(run, Path(last)), run, wanted):
-        optimizer = torch.load(Path(last) / "optimizer.pt", weights_only=True)
-        return Outcome(read_curve(run, Path(last)), load_trained(Path(last)), optimizer)
-    clock = Clock()
+    last = last_checkpoint(home)
+    if last is not None and _ended(read_curve(run, last), run, wanted):
+        return Outcome(read_curve(run, last), last)
+    clock, (batch, accumulated) = Clock(), _share(run)
     arguments = TrainingArguments(
         output_dir=str(home),
         max_steps=run.steps,
-        per_device_train_batch_size=_share(run.batch),
-        per_device_eval_batch_size=_share(4 * run.batch),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulated,
+        per_device_eval_batch_size=run.device_batch or 4 * batch,
         learning_rate=run.rate,
         warmup_steps=round(run.warmup * run.steps),
         lr_scheduler_type="cosine_with_min_lr",
@@ -196,31 +192,38 @@ def train(
     trainer = TransferTrainer(
         clock, run.smoothing, teacher, run.distillation, model=start.model, args=arguments, data_collator=task.collate,
         train_dataset=task.train, eval_dataset=task.validation,
-        compute_metrics=MEASURES.get(run.quality),
+        compute_metrics=task.measured,
     )  # fmt: skip
     trainer.add_callback(Stop(run, wanted))
-    if start.moments is not None and last is None:
-        _take_over(trainer.create_optimizer(), start.moments)
-    trainer.train(resume_from_checkpoint=last)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return Outcome(_curve(run, trainer.state), model, trainer.optimizer.state_dict())
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    processes().wait_for_everyone()  # until the main one has written the last checkpoint
+    return Outcome(_curve(run, trainer.state), home / f"checkpoint-{trainer.state.global_step}")
 
 
-def _share(batch: int) -> int:
-    """The part of a batch that one process takes."""
+def _share(run: Run) -> tuple[int, int]:
+    """The part of a batch that one process takes at a time, and how many of those make a step."""
     count: int = processes().num_processes
-    if batch % count:
-        raise ValueError(f"a batch of {batch} cannot be shared by {count} processes; use a number that divides it.")
-    return batch // count
+    share, rest = divmod(run.batch, count)
+    if rest:
+        raise ValueError(f"a batch of {run.batch} cannot be shared by {count} processes; use a number that divides it.")
+    at_a_time = min(share, run.device_batch or share)
+    if share % at_a_time:
+        raise ValueError(f"device_batch {at_a_time} does not divide the {share} of a process; use a number that does.")
+    return at_a_time, share // at_a_time
 
 
-def _take_over(optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
-    """Load moments and keep the optimizer's own settings."""
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(moments)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.pop("initial_lr", None)
-        group.update(own)
+def last_checkpoint(home: Path) -> Path | None:
+    """The last checkpoint that is whole: Trainer writes its state behind everything else."""
+    found = sorted(home.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return next((path for path in reversed(found) if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
 
 
 def read_curve(run: Run, checkpoint: Path) -> list[Point]:

@@ -39,6 +39,17 @@ def test_padding_keeps_the_function(case: Case, sizes: dict[str, Any]) -> None:
     assert difference(model, wavescale.resize(model, width="pad", **wanted)) < 1e-5
 
 
+def test_the_size_of_new_numbers_is_a_choice_of_its_own() -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    plain, large = (
+        model_tensors(wavescale.resize(model, intermediate_size=40, width="pad", details="zero", detail_size=size))
+        for size in (1, 3)
+    )
+    up = "model.layers.0.mlp.up_proj.weight"
+    torch.testing.assert_close(large[up][24:], 3 * plain[up][24:])
+    assert torch.equal(large[up][:24], plain[up][:24])
+
+
 @pytest.mark.parametrize(("family", "name"), [("gpt2", "GPT2Model"), ("vit", "ViTModel"), ("llama", "LlamaModel")])
 def test_verify_knows_what_padding_makes_of_the_stream_and_of_pooled_outputs(
     family: str, name: str, tmp_path: Path

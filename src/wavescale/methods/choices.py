@@ -219,10 +219,10 @@ def _check_details(choices: Choices, given: dict[str, Any]) -> None:
     size = choices.detail_size
     if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < inf:
         raise OptionError(f"detail_size (--detail-size) {size!r} is no positive number; give for example 3.")
-    if "detail_size" in given and choices.details == "zero":
+    if "detail_size" in given and choices.details == "zero" and choices.width != "pad":
         raise OptionError(
             f"detail_size (--detail-size) {size!r} has no effect without details. Leave it out, or add "
-            "details antisymmetric."
+            "details antisymmetric or width pad."
         )
 
 
