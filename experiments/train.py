@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # How far the quality of a model that is trained again may be from its result, as a share: other processors round
 # otherwise.
-SAME = 0.01
+SAME = 0.02
 
 
 @dataclass(frozen=True)
