@@ -24,10 +24,11 @@ types:
 unit:
 	$(BIN)/pytest -n 2 --dist worksteal
 
-# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale] [SEED=0]
+# The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale] [SEED=0] [RESULTS=mine]
 reproduce: $(VENV)/test.done
 	$(BIN)/python experiments/reproduce.py $(TRAIN_FILES:%=--train-file %) $(DATA_DIR:%=--data-dir %) \
-		$(ROW:%=--row %) $(METHOD:%=--method %) $(SEED:%=--seed %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %)
+		$(ROW:%=--row %) $(METHOD:%=--method %) $(SEED:%=--seed %) $(SCALE:%=--scale %) $(MINUTES:%=--minutes %) \
+		$(RESULTS:%=--results %)
 
 # docs/savings.md with its figures, and docs/savings.html, from the results in experiments/results
 report: $(VENV)/test.done

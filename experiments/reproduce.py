@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from train import Bench, finish
+from train import Bench, command, finish
 from transfer.outcomes import saving, write_summary
 from transfer.runs import RESULTS, RUNS, SCRATCH, list_runs
 
@@ -37,10 +37,11 @@ def main(
     """Train what is missing, row by row."""
     if threads:
         torch.set_num_threads(threads)
-    console, began = Console(), time.monotonic()
+    console, began, finished = Console(), time.monotonic(), 0
     bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
     for run in list_runs(scale, row or (), method or (), FIRST, runs, seeds=seed or ()):
         if run.result(results).is_file():
+            finished += 1
             continue
         if minutes and time.monotonic() - began > 60 * minutes:
             console.print("the time is over; the same command goes on from here")
@@ -53,7 +54,9 @@ def main(
         console.print(f"{run.row} {run.method} seed {run.seed}: {run.quality} {end[run.quality]:.4f} "
                       f"after {end['step']} steps{told}")  # fmt: skip
     write_summary(scale, results, runs)
+    if finished:
+        console.print(f"{finished} finished before, with results in {results}; --results FOLDER trains into another")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

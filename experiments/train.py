@@ -11,6 +11,8 @@ skipped, an interrupted one goes on from its checkpoint.
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import inf, isnan
 from pathlib import Path
@@ -211,8 +213,21 @@ def main(
 ) -> None:
     """Train one run and write its result."""
     bench = Bench(data_dir, tuple(train_file or ()), work, results, runs)
-    finish(bench.run(scale, row, method, seed), bench)
+    run = bench.run(scale, row, method, seed)
+    if run.result(results).is_file():
+        print(f"finished before: {run.result(results)}; --results FOLDER trains into another")
+    finish(run, bench)
+
+
+def command(main: Callable[..., None]) -> None:
+    """Run a command line; input that cannot be used ends in one sentence."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(main)
+    try:
+        app()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(main)

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -491,3 +493,23 @@ def test_overwriting_replaces_the_output(folder: Path) -> None:
     assert run(["resize", "model", "out", "--scale-width", "1/2", "-q", "--overwrite"]) == 0
     assert json.loads((folder / "out" / "config.json").read_text())["hidden_size"] == 12
     assert {path.name for path in folder.iterdir()} == {"model", "out"}
+
+
+def test_sizes_go_by_the_names_of_the_config_as_well(folder: Path) -> None:
+    given = ["--num-hidden-layers", "6", "--num-attention-heads", "12", "--hidden-size", "48"]
+    assert run(["resize", "model", "out", "-q", *given]) == 0
+    config = json.loads((folder / "out" / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["num_attention_heads"]) == (6, 12)
+
+
+def test_a_polite_end_leaves_nothing_behind(folder: Path) -> None:
+    model = make(BERT, hidden_size=256, num_hidden_layers=24, num_attention_heads=4, intermediate_size=1024)
+    model.save_pretrained(folder / "large")
+    command = [*MODULE, "resize", "large", "out", "--scale-width", "4"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    running = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    while running.poll() is None and not list(folder.glob(".out.*.partial")):
+        time.sleep(0.01)
+    running.terminate()
+    assert running.wait(60) == 128 + signal.SIGTERM
+    assert {path.name for path in folder.iterdir()} == {"model", "large"}

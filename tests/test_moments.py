@@ -601,3 +601,15 @@ def test_a_trainer_goes_on_with_the_resized_checkpoint(case: Case, sizes: list[s
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     steps = {float(entry["step"]) for entry in larger.optimizer.state_dict()["state"].values()}
     assert steps == {8.0}
+
+
+def test_shrinking_with_moments_says_that_it_is_not_calibrated(tmp_path: Path) -> None:
+    trainer(make(GPT2).train(), tmp_path / "small", steps=4).train()
+    source = tmp_path / "small" / "checkpoint-4"
+    plan = wavescale.resize_checkpoint(source, tmp_path / "out", num_hidden_layers=1, optimizer_state=source)
+    assert any("not calibrated, because what is fitted anew has no moments" in remark for remark in plan.remarks)
+    assert (tmp_path / "out" / "optimizer.pt").is_file()  # the checkpoint's folder stands for the file in it
+    with pytest.raises(OptionError, match="calibrate 'random' does not go with optimizer_state"):
+        wavescale.resize_checkpoint(
+            source, tmp_path / "other", num_hidden_layers=1, optimizer_state=source, calibrate="random"
+        )

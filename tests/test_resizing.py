@@ -363,7 +363,7 @@ def test_values_beyond_the_range_of_the_dtype_are_refused_by_name(tmp_path: Path
     wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, dtype="bfloat16")
 
 
-@pytest.mark.parametrize("dtype", ["float8", "int8", "torch.float32", ""])
+@pytest.mark.parametrize("dtype", ["float8", "int8", "torch.int8", ""])
 def test_an_unknown_dtype_is_refused(dtype: str) -> None:
     with pytest.raises(OptionError, match=r"dtype .* is unknown; use one of .*bfloat16"):
         wavescale.resize(model_of(BERT), hidden_size=32, dtype=dtype)
@@ -776,3 +776,24 @@ def test_an_encoder_without_its_pooler_stays_without(class_name: str) -> None:
     assert grown.pooler is None
     states = [m(**inputs_for(m)).last_hidden_state for m in (model, grown)]
     assert torch.allclose(states[0], states[1][..., ::2], atol=1e-4)
+
+
+def test_what_is_no_checkpoint_or_no_model_is_named(tmp_path: Path) -> None:
+    model: Any = make(Case("llama", "LlamaForCausalLM"))
+    folder: Any = str(tmp_path)
+    with pytest.raises(CheckpointError, match="LlamaForCausalLM is no folder and no hub id"):
+        wavescale.resize_checkpoint(model, tmp_path / "out", hidden_size=32)
+    with pytest.raises(OptionError, match=r"str .* is no model in memory"):
+        wavescale.resize(folder, hidden_size=32)
+    with pytest.raises(OptionError, match="Linear is no model"):
+        wavescale.plan_resize(torch.nn.Linear(2, 2), hidden_size=32)
+    with pytest.raises(OptionError, match="LlamaForCausalLM is no plan"):
+        wavescale.training_recipe(model)
+
+
+def test_a_model_gives_its_sizes_and_torch_its_dtype() -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    larger = wavescale.resize(model, hidden_size=32)
+    plan = wavescale.plan_resize(model, like=larger, dtype=torch.bfloat16)
+    assert plan.target == wavescale.plan_resize(model, hidden_size=32).target
+    assert {tensor.dtype for tensor in plan.tensors} == {"bfloat16"}

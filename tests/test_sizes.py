@@ -131,3 +131,11 @@ def test_the_sizes_that_errors_name_are_accepted(hidden: int) -> None:
 def test_a_scale_that_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(OptionError, match="scale_width"):
         plan_resize(SMOLLM2, scale_width=value)
+
+
+def test_the_nearest_width_for_some_heads_fits_all_that_follows() -> None:
+    config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+              "intermediate_size": 172, "num_hidden_layers": 1, "vocab_size": 10}  # fmt: skip
+    with pytest.raises(SizeError, match="Nearest hidden_size for 6 heads: 96; nearest"):
+        plan_resize(config, num_attention_heads=6)
+    assert plan_resize(config, num_attention_heads=6, hidden_size=96).target.num_key_value_heads == 3

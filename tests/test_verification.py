@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from wavescale.architectures import FAMILIES
 from wavescale.artifacts import Artifacts
 from wavescale.cli import run
 from wavescale.demo import packaged_minilm
-from wavescale.errors import CheckpointError
+from wavescale.errors import CheckpointError, OptionError
 
 
 def resized(case: Case, folder: Path, **options: Any) -> tuple[Path, Path]:
@@ -159,6 +160,52 @@ def test_another_source_is_refused(tmp_path: Path) -> None:
     make(Case("gpt2", "GPT2LMHeadModel"), n_layer=3).save_pretrained(tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"is not what .* was made from: .*num_hidden_layers 3.* expected .* 2"):
         wavescale.verify(tmp_path / "other", out)
+
+
+def test_a_source_of_another_family_is_refused(tmp_path: Path) -> None:
+    _, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, hidden_size=32)
+    make(Case("llama", "LlamaForCausalLM")).save_pretrained(tmp_path / "other")
+    with pytest.raises(
+        CheckpointError, match=r"other: is not what .*out was made from: it is a llama, expected a gpt2"
+    ):
+        wavescale.verify(tmp_path / "other", out)
+
+
+def test_a_source_with_other_weights_is_noted(tmp_path: Path) -> None:
+    source, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, hidden_size=32)
+    assert not wavescale.verify(source, out).other_source
+    altered(source, "transformer.h.0.mlp.c_fc.weight", 1.5)
+    found = wavescale.verify(source, out)
+    assert found.other_source
+    assert "not those that were resized" in str(found)
+
+
+def test_a_text_that_would_not_be_read_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one\ntwo\nthree\n")
+    source, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path / "gpt2", hidden_size=32)
+    with pytest.raises(CheckpointError, match="source: has no tokenizer, which text"):
+        wavescale.verify(source, out, text)
+    with pytest.raises(CheckpointError, match=r"none\.txt: cannot be read"):
+        wavescale.verify(source, out, tmp_path / "none.txt")
+    source, out = resized(Case("vit", "ViTModel"), tmp_path / "vit", hidden_size=32)
+    with pytest.raises(OptionError, match="ViTModel has no loss on text"):
+        wavescale.verify(source, out, text)
+
+
+def test_the_command_can_be_strict_and_print_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    case = Case("gpt2", "GPT2LMHeadModel")
+    kept = [str(path) for path in resized(case, tmp_path / "kept", hidden_size=32)]
+    lost = [str(path) for path in resized(case, tmp_path / "lost", hidden_size=32, preset="paper")]
+    capfd.readouterr()
+    assert [run(["verify", *folders, *strict]) for folders in (kept, lost) for strict in ([], ["--strict"])] == [
+        0, 0, 0, 1,
+    ]  # fmt: skip
+    capfd.readouterr()
+    assert run(["verify", *kept, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["kept"] is True
+    assert found["stages"][0]["name"] == "embedding"
 
 
 def test_what_wavescale_did_not_write_is_refused(tmp_path: Path) -> None:

@@ -165,12 +165,16 @@ def load_run(scale: str, row: str, method: str, seed: int = 0, runs: Path = RUNS
 
     Raises
     ------
-    FileNotFoundError
+    ValueError
         There is no such row or method.
     TypeError
         A file has a key that no run has.
     """
     home = runs / scale
+    if row not in (rows := list_rows(scale, runs)):
+        raise ValueError(f"{row}: no row of {home}; use one of {', '.join(rows)}.")
+    if method not in (methods := list_methods(scale, row, runs)):
+        raise ValueError(f"{method}: no method of {home / row}; use one of {', '.join(methods)}, or write its file.")
     merged: dict[str, Any] = {}
     for file in (home / "defaults.json", home / row / "row.json", home / row / f"{method}.json"):
         merged.update(json.loads(file.read_text(encoding="utf-8")))

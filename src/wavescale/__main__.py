@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from io import TextIOWrapper
 
@@ -14,6 +15,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show an arrow shows something else
+    # What ends a job politely (a scheduler, a container) leaves as little behind as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = run()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # Among processes of torchrun, threads of gloo may outlive their group and abort an interpreter that ends.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from wavescale.plan import Plan
 
+_DIGEST = "Source digest (config and samples of the weights): "
+
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that decide what comes out."""
@@ -72,13 +74,20 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         command,
         "```",
         "",
-        f"Source digest (config and samples of the weights): `{fingerprint}`",
+        f"{_DIGEST}`{fingerprint}`",
         "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
         "The plan, tensor by tensor, is in `wavescale.json`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def source_digest(card: Path) -> str | None:
+    """The digest of the source in a card that `model_card` made; None where there is none."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    found = re.search(rf"{re.escape(_DIGEST)}`([\w:]+)`", text)
+    return None if found is None else found[1]
 
 
 def source_name(model: str, folder: Path) -> str:

@@ -23,14 +23,26 @@ app = typer.Typer(
 
 _SIZES, _CHOICES, _RUNNING = "Sizes", "Choices", "Running"
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local folder or a hub id.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A local folder or a hub id; for plan also a config.json.", show_default=False
+    ),
+]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", show_default=False)]
 HiddenSize = Annotated[
     int | None, typer.Option("--hidden-size", help="Width of the residual stream.", rich_help_panel=_SIZES)
 ]
-Layers = Annotated[int | None, typer.Option("--layers", help="Number of layers.", rich_help_panel=_SIZES)]
-Heads = Annotated[int | None, typer.Option("--heads", help="Attention (query) heads.", rich_help_panel=_SIZES)]
-KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key-value heads.", rich_help_panel=_SIZES)]
+Layers = Annotated[
+    int | None, typer.Option("--layers", "--num-hidden-layers", help="Number of layers.", rich_help_panel=_SIZES)
+]
+Heads = Annotated[
+    int | None,
+    typer.Option("--heads", "--num-attention-heads", help="Attention (query) heads.", rich_help_panel=_SIZES),
+]
+KvHeads = Annotated[
+    int | None, typer.Option("--kv-heads", "--num-key-value-heads", help="Key-value heads.", rich_help_panel=_SIZES)
+]
 Intermediate = Annotated[
     int | None, typer.Option("--intermediate-size", help="Units of the feed-forward layer.", rich_help_panel=_SIZES)
 ]
@@ -67,7 +79,7 @@ Width = Annotated[
     str | None,
     typer.Option(
         "--width",
-        help="replicate (copies), tile (copies of whole axes), pad (nothing reads what is new yet), signal (wavelet), "
+        help="replicate (copies), tile (copies of whole axes), pad (what is new writes nothing yet), signal (wavelet), "
         "select (evenly spaced), norm (largest weights), merge (similar ones together), fpi, aki (bert2BERT) or dct "
         "(cosines).",
         rich_help_panel=_CHOICES,
@@ -339,11 +351,16 @@ def verify_command(
         Path | None, typer.Option("--text", metavar="FILE", help="Measure the loss of both on this text.")
     ] = None,
     device: Device = "cpu",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the function is kept.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """Compare a resized model with its source."""
     from wavescale.verification import verify
 
-    typer.echo(str(verify(model, out, text, device)))
+    found = verify(model, out, text, device)
+    typer.echo(found.to_json() if as_json else str(found))
+    if strict and not found.kept:
+        raise typer.Exit(1)
 
 
 @app.command("demo", epilog="Example:  wavescale demo --out somewhere")

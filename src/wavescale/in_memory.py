@@ -80,6 +80,11 @@ def resize(
     >>> resize(model, hidden_size=32, num_hidden_layers=3).config.n_head
     4
     """
+    if not hasattr(model, "state_dict"):
+        raise OptionError(
+            f"{type(model).__name__} {str(model)[:80]!r} is no model in memory. For a folder or a hub id there is "
+            "wavescale.resize_checkpoint; or load the model with from_pretrained."
+        )
     plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     where = str(model.device) if device is None else device
     if shard is not None:

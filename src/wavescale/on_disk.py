@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def resize_checkpoint(
     artifacts
         What `wavescale.analyse` found.
     optimizer_state
-        AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`). It is resized
+        AdamW's state of the source, as transformers' Trainer saves it (`optimizer.pt`, or its folder). It is resized
         as well, and `trainer_state.json` and `scheduler.pt` beside it are copied, so that
         `trainer.train(resume_from_checkpoint=out)` goes on. It switches off calibration by default.
     calibrate
@@ -133,7 +133,10 @@ class _Asked:
     @property
     def state_file(self) -> Path | None:
         """The file of the optimizer's state."""
-        return None if self.optimizer_state is None else Path(self.optimizer_state).expanduser()
+        if self.optimizer_state is None:
+            return None
+        path = Path(self.optimizer_state).expanduser()
+        return path / "optimizer.pt" if path.is_dir() else path
 
     @property
     def calibrated(self) -> Calibrate | None:
@@ -196,12 +199,10 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
     checkpoint, target, moments = open_checkpoint(asked.model), asked.out, None
     if asked.overwrite and target.resolve() in checkpoint.path.resolve().parents:
         raise OutputError(f"{target}: holds the source, so it is not replaced. Choose another folder.")
-    if target.exists() and target.resolve() == checkpoint.path.resolve():
-        raise OutputError(f"{target}: is the source itself, which is never touched. Choose another folder.")
-    plan = plan_resize(
-        checkpoint.path, architecture=asked.architecture, artifacts=asked.artifacts, calibrate=asked.calibrated,
-        **asked.options,
-    )  # fmt: skip
+    if checkpoint.path.resolve() in (target.resolve(), *target.resolve().parents):
+        inside = "is the source itself" if target.resolve() == checkpoint.path.resolve() else "lies in the source"
+        raise OutputError(f"{target}: {inside}, which is never touched. Choose another folder.")
+    plan = _planned(asked, checkpoint)
     check_training(plan, asked.train_file)
     check_companions(checkpoint.path, plan)
     _check_device(asked.device)
@@ -231,6 +232,25 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
         writer.write_text("README.md", _card(asked, plan, checkpoint))
+
+
+def _planned(asked: _Asked, checkpoint: Checkpoint) -> Plan:
+    """The plan, with what the optimizer's state changes in it."""
+    plan = plan_resize(
+        checkpoint.path, architecture=asked.architecture, artifacts=asked.artifacts, calibrate=asked.calibrated,
+        **asked.options,
+    )  # fmt: skip
+    if asked.state_file is None:
+        return plan
+    if plan.choices.calibrate != "none":
+        raise OptionError(
+            f"calibrate {asked.calibrate!r} does not go with optimizer_state (--optimizer-state): what is fitted anew "
+            "has no moments. Leave one of the two out."
+        )
+    if asked.calibrate is None and plan.parameters < plan.source_parameters:
+        told = "not calibrated, because what is fitted anew has no moments: a weaker start than without optimizer_state"
+        plan = replace(plan, remarks=(*plan.remarks, told))
+    return plan
 
 
 def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint) -> str:

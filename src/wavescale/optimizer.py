@@ -160,8 +160,8 @@ def read_state(path: Path, plan: Plan, config: Mapping[str, Any]) -> AdamState:
         raise CheckpointError(f"{path}: no such file. Name the optimizer.pt of a Trainer checkpoint.") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path}: cannot be loaded as an optimizer state ({(str(error) or type(error).__name__).splitlines()[0]}). "
-            "It is cut short, or not what torch.save makes of optimizer.state_dict()."
+            f"{path}: cannot be loaded as an optimizer state ({type(error).__name__}). It is cut short, or not what "
+            "torch.save makes of optimizer.state_dict(). Name the optimizer.pt of a Trainer checkpoint."
         ) from error
     return match_state(state, empty_model(plan.family, plan.architecture, config), plan, str(path))
 

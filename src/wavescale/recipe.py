@@ -101,6 +101,11 @@ def training_recipe(plan: Plan) -> Recipe:
     A recipe for a model that keeps its source's function, one for a larger model that does not, or
     one for a smaller model or one that keeps nothing.
 
+    Raises
+    ------
+    OptionError
+        Something else than a plan.
+
     Examples
     --------
     >>> import wavescale
@@ -110,6 +115,8 @@ def training_recipe(plan: Plan) -> Recipe:
     >>> recipe.peak < 1  # gentler than the run that made the source
     True
     """
+    if not isinstance(plan, Plan):
+        raise OptionError(f"{type(plan).__name__} is no plan; give what plan_resize returns for the same options.")
     if plan.keeps_function:
         return _EXACT
     fresh = plan.choices.mapping == "random"

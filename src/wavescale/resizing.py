@@ -19,6 +19,7 @@ from wavescale.sizes import SizeRequest
 from wavescale.spec import ModelSpec, read_spec
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from wavescale.findings import Calibrate
@@ -36,7 +37,7 @@ def plan_resize(
     intermediate_size: int | None = None,
     scale_width: float | Fraction | str | None = None,
     scale_depth: float | Fraction | str | None = None,
-    like: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    like: Model | None = None,
     preset: str = "default",
     width: str | None = None,
     order: str | None = None,
@@ -50,7 +51,7 @@ def plan_resize(
     calibrate: Calibrate | None = None,
     train_steps: int | None = None,
     train_rate: float | None = None,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     architecture: str | None = None,
     artifacts: Artifacts = NOTHING,
 ) -> Plan:
@@ -67,7 +68,7 @@ def plan_resize(
         Factors instead of sizes: on hidden size, heads, key-value heads and intermediate size; on
         layers. A number, a Fraction, or text such as `"2/3"`.
     like
-        A config to take the five sizes from.
+        A folder, config.json, hub id, config or model to take the five sizes from.
     preset
         `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
         2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing); `ligo` (arXiv 2303.00980) or
@@ -134,6 +135,7 @@ def plan_resize(
         None if like is None else _config(like),
         None if choices.layer_map is None else len(choices.layer_map),
     )
+    dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
@@ -152,7 +154,7 @@ def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str
         checkpoint = open_checkpoint(model, weights=False)
         spec = read_spec(checkpoint.config, architecture)
         return spec, checkpoint.tensors if checkpoint.complete else expected_tensors(spec)
-    if hasattr(model, "state_dict"):
+    if hasattr(model, "state_dict") and hasattr(model, "config"):
         from wavescale.memory import model_spec, model_tensors
 
         tensors = model_tensors(model)
@@ -165,6 +167,7 @@ def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str
 def _config(config: Any) -> Mapping[str, Any]:
     if isinstance(config, str | os.PathLike):
         return open_checkpoint(config, weights=False).config
+    config = getattr(config, "config", config)  # of a model
     if hasattr(config, "to_json_string"):
         found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
         return found

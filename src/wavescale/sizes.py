@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import gcd
+from math import gcd, lcm
 from typing import Any, Literal
 
 from wavescale.errors import SizeError
@@ -141,7 +141,7 @@ def resolve_sizes(spec: ModelSpec, request: SizeRequest) -> tuple[Sizes, tuple[D
             raise SizeError(f"{rule.name} would be {target}; wavescale goes up to {LARGEST[rule.scale]}.")
         found[rule.name] = target
         decisions.append(Decision(rule.name, source, target, reason))
-    sizes = _complete(spec, found, decisions)
+    sizes = _complete(spec, found, decisions, _whole_step(spec, request, "hidden_size"))
     return sizes, tuple(decisions), remarks
 
 
@@ -166,17 +166,21 @@ def _follow(spec: ModelSpec, request: SizeRequest, rule: SizeRule, found: Mappin
     target = Fraction(source * found[rule.follows], leader)
     if target.denominator == 1:
         return int(target)
-    # Every size that still has to follow must come out whole.
-    step = leader
-    for other in SIZE_TABLE:
-        if other.follows == rule.follows and other.name in spec.family.fields and getattr(request, other.name) is None:
-            step = gcd(step, getattr(spec.sizes, other.name))
-    lower, upper = _around(Fraction(found[rule.follows]), Fraction(leader, step))
+    lower, upper = _around(Fraction(found[rule.follows]), Fraction(_whole_step(spec, request, rule.follows)))
     raise SizeError(
         f"{rule.follows} {found[rule.follows]} makes {rule.name} {_number(target)} ({source} at {rule.follows} "
         f"{leader}, {rule.keeps}), which is no integer. Nearest {rule.follows} that fits: "
         f"{' or '.join(_number(size) for size in (lower, upper) if size > 0)}; or give {rule.flag} as well."
     )
+
+
+def _whole_step(spec: ModelSpec, request: SizeRequest, leader: str) -> int:
+    """The step in which a size may change so that every size that still has to follow it comes out whole."""
+    source = step = int(getattr(spec.sizes, leader))
+    for other in SIZE_TABLE:
+        if other.follows == leader and other.name in spec.family.fields and getattr(request, other.name) is None:
+            step = gcd(step, getattr(spec.sizes, other.name))
+    return source // step
 
 
 def _around(value: Fraction, step: Fraction) -> tuple[Fraction, Fraction]:
@@ -188,8 +192,11 @@ def _number(value: Fraction) -> str:
     return str(value) if value.denominator == 1 else f"{float(value):g}"
 
 
-def _complete(spec: ModelSpec, found: Mapping[str, int], decisions: list[Decision]) -> Sizes:
-    """Check the five sizes against each other and the family; fill in what they imply."""
+def _complete(spec: ModelSpec, found: Mapping[str, int], decisions: list[Decision], step: int) -> Sizes:
+    """Check the five sizes against each other and the family; fill in what they imply.
+
+    `step` is that of hidden_size for sizes that follow it.
+    """
     family, source = spec.family, spec.sizes
     hidden, heads, kv_heads = found["hidden_size"], found["num_attention_heads"], found["num_key_value_heads"]
     if heads % kv_heads:
@@ -202,11 +209,11 @@ def _complete(spec: ModelSpec, found: Mapping[str, int], decisions: list[Decisio
         )
     head_dim = source.head_dim
     if family.heads_divide_hidden and hidden % heads:
-        lower, upper = _around(Fraction(hidden), Fraction(heads))
+        fits = [size for size in _around(Fraction(hidden), Fraction(lcm(heads, step))) if size > 0]
         near = sorted((n for n in range(1, hidden + 1) if hidden % n == 0), key=lambda n: (abs(n - heads), n))[:2]
         raise SizeError(
             f"hidden_size {hidden} is no multiple of num_attention_heads {heads}, which {family.config_class} "
-            f"refuses. Nearest hidden_size for {heads} heads: {_number(lower)} or {_number(upper)}; nearest "
+            f"refuses. Nearest hidden_size for {heads} heads: {' or '.join(map(_number, fits))}; nearest "
             f"num_attention_heads for hidden_size {hidden}: {' or '.join(map(str, sorted(near)))} (--heads)."
         )
     if not family.stores_head_dim:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from math import isnan, nan
+from dataclasses import asdict, dataclass, replace
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures.schema import Role
 from wavescale.artifacts import named_place
+from wavescale.card import source_digest
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
-from wavescale.errors import CheckpointError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import load_tokenizer, positions, random_inputs, read_text, token_inputs
 from wavescale.matching import match_tensors
 from wavescale.memory import load_model, quiet_loading
@@ -102,6 +104,8 @@ class Verification:
     similarity
         For encoders without a head: the largest change of a pairwise sentence similarity (cosine),
         and the rank correlation of all of them with the source's.
+    other_source
+        Whether the source's config or weights are others than those that were resized.
     """
 
     stages: tuple[Stage, ...]
@@ -111,6 +115,7 @@ class Verification:
     losses: tuple[float, float] | None = None
     tokens: int = 0
     similarity: tuple[float, float] | None = None
+    other_source: bool = False
 
     @property
     def output_difference(self) -> float:
@@ -147,6 +152,16 @@ class Verification:
             f"first to depart: {first.name}, by {first.difference:.1e}{rounding}{changed}"
         )
 
+    def to_json(self) -> str:
+        """Everything as JSON; a difference that is no number is null."""
+        found = {
+            **asdict(self),
+            "output_difference": self.output_difference,
+            "kept": self.kept,
+            "verdict": self.verdict,
+        }
+        return json.dumps(_finite(found), indent=1)
+
     def __str__(self) -> str:
         width = max((len(stage.name) for stage in self.stages), default=0)
         lines = [
@@ -161,6 +176,8 @@ class Verification:
                 f"sentence similarities: largest change {self.similarity[0]:.2e}, "
                 f"rank correlation {self.similarity[1]:.4f}"
             )
+        if self.other_source:
+            lines.append("note: config or weights of the source are not those that were resized (another digest)")
         lines.append(self.verdict)
         return "\n".join(lines)
 
@@ -194,10 +211,19 @@ def verify(
     Raises
     ------
     CheckpointError
-        One of the two cannot be loaded, or `out` was not written by wavescale or from another source.
+        One of the two cannot be loaded, or `out` was not written by wavescale or from another source; or there is no
+        such text, or no tokenizer for it.
+    OptionError
+        A text for a model that has no loss on it.
     """
     source, target = open_checkpoint(model), open_checkpoint(out)
     plan = _plan(target)
+    family = source.config.get("model_type")
+    if family != plan.family:
+        raise CheckpointError(
+            f"{model}: is not what {out} was made from: it is a {family}, expected a {plan.family}. Give the source of "
+            f"{out}."
+        )
     spec = read_spec(source.config, plan.architecture)
     if spec.sizes != plan.source:
         raise CheckpointError(
@@ -206,7 +232,10 @@ def verify(
         )
     models = [load_model(checkpoint.path, plan.architecture).to(device) for checkpoint in (source, target)]
     tokenizer = load_tokenizer(source.path)
-    tokens = _tokens(tokenizer, Path(text)) if text is not None and tokenizer is not None and _has_loss(spec) else None
+    encoder = plan.architecture.endswith("Model") and spec.family.placement == "post"
+    if text is not None:
+        _check_text(Path(text), source.path, tokenizer, _has_loss(spec) or encoder, plan.architecture)
+    tokens = _tokens(tokenizer, Path(text)) if text is not None and _has_loss(spec) else None
     inputs = {name: value.to(device) for name, value in _probe(spec, tokens).items()}
     states = [_run(m, spec, inputs) for m in models]
     method = method_of(plan, spec, match_tensors(spec, source.tensors))
@@ -216,13 +245,25 @@ def verify(
         windows = tokens[: WINDOWS * WINDOW_TOKENS]
         losses = (_loss(models[0], spec, tokenizer, windows), _loss(models[1], spec, tokenizer, windows))
         count = len(windows)
-    elif tokenizer is not None and plan.architecture.endswith("Model") and spec.family.placement == "post":
+    elif tokenizer is not None and encoder:
         sentences = SENTENCES if text is None else _sentences(Path(text))
         similarity = _similarity(*(_cosines(m, tokenizer, sentences) for m in models))
     half = next((name for name in _HALF_TYPES if any(tensor.dtype == name for tensor in plan.tensors)), None)
     rounding = None if half is None else (half, _rounding(models[0], half, spec, inputs, states[0]))
     tolerance = _TOLERANCE if rounding is None else max(_TOLERANCE, _HALF_TOLERANCE * rounding[1])
-    return Verification(tuple(stages), tolerance, plan.keeps_function, rounding, losses, count, similarity)
+    other = source_digest(target.path / "README.md") not in (None, source.fingerprint())
+    return Verification(tuple(stages), tolerance, plan.keeps_function, rounding, losses, count, similarity, other)
+
+
+def _check_text(path: Path, source: Path, tokenizer: Any, used: bool, architecture: str) -> None:
+    """Refuse a text that would not be read."""
+    read_text(path)
+    if not used:
+        raise OptionError(f"text (--text) {path}: {architecture} has no loss on text. Leave it out.")
+    if tokenizer is None:
+        raise CheckpointError(
+            f"{source}: has no tokenizer, which text (--text) needs. Save one there, or leave it out."
+        )
 
 
 def _rounding(
@@ -395,6 +436,15 @@ def _difference(expected: torch.Tensor, found: torch.Tensor) -> float:
         return float("inf")
     largest = float((expected - found).abs().max())
     return largest if largest == 0.0 else largest / max(float(expected.abs().max()), 1e-30)
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _largest(differences: Iterable[float]) -> float:

@@ -118,6 +118,19 @@ def test_safetensors_are_preferred_where_both_formats_are_there(tmp_path: Path) 
     assert torch.equal(checkpoint.read("a"), torch.ones(2))
 
 
+@pytest.mark.parametrize("gone", [True, False], ids=["shards gone", "shards there"])
+def test_one_file_is_preferred_over_an_index_of_an_older_save(gone: bool, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model")
+    safetensors_sharded(folder, tensors())
+    save_file({"a": torch.ones(2)}, folder / "model.safetensors")
+    if gone:
+        for shard in folder.glob("model-*"):
+            shard.unlink()
+    checkpoint = open_checkpoint(folder)
+    assert [file.name for file in checkpoint.files] == ["model.safetensors"]
+    assert list(checkpoint.tensors) == ["a"]
+
+
 class Payload:
     """Writes a file when it is unpickled by a loader that runs code."""
 
@@ -270,12 +283,12 @@ def test_a_shard_outside_the_folder_is_not_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "index",
-    [{}, {"weight_map": None}, {"weight_map": ["a"]}, [], {"weight_map": {"a": ["model.safetensors"]}}],
+    [{}, {"weight_map": None}, {"weight_map": ["a"]}, [], {"weight_map": {"a": ["model-00001-of-00001.safetensors"]}}],
     ids=["no map", "null", "list", "no object", "a list for a name"],
 )
 def test_an_index_without_a_map_of_names_is_refused(index: object, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "model")
-    save_file({"a": torch.ones(2)}, folder / "model.safetensors")
+    save_file({"a": torch.ones(2)}, folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
         open_checkpoint(folder)

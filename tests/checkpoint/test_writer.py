@@ -322,6 +322,24 @@ def test_a_folder_that_is_no_checkpoint_is_never_replaced(occupant: Occupant, so
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["checkpoint-500/optimizer.pt", "runs/events.out"])
+def test_what_lies_in_a_checkpoint_folder_besides_is_never_replaced(name: str, source: Path, tmp_path: Path) -> None:
+    wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
+    (tmp_path / "out" / name).parent.mkdir()
+    (tmp_path / "out" / name).write_text("days of training")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=f"also holds {name.split('/')[0]}, which is no part of a checkpoint"):
+        wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_nothing_is_written_into_the_source(source: Path) -> None:
+    before = contents(source)
+    with pytest.raises(OutputError, match="lies in the source, which is never touched"):
+        wavescale.resize_checkpoint(source, source / "out", hidden_size=32)
+    assert contents(source) == before
+
+
 def test_a_file_is_never_replaced(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match="not a checkpoint folder"):

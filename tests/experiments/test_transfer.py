@@ -626,3 +626,17 @@ def test_savings_by_hand(tmp_path: Path) -> None:
     assert outcomes.saving(mine, bench.results, share=0.5) == pytest.approx(1 - 5 / 20)
     result(mine, [5.0, 4.5], bench.results)
     assert outcomes.saving(mine, bench.results) == -np.inf
+
+
+def test_a_run_that_is_none_is_refused_with_those_that_are(finished: Bench) -> None:
+    with pytest.raises(
+        ValueError, match=r"nosuch: no method of .*; use one of scratch, source, distillation, ligo, wav"
+    ):
+        finished.run("cpu", "row", "nosuch")
+    with pytest.raises(ValueError, match=r"elsewhere: no row of .*; use one of row"):
+        finished.run("cpu", "elsewhere", "scratch")
+    called = ["train.py", "row", "nosuch", "--runs", str(finished.runs)]
+    done = subprocess.run(
+        [sys.executable, str(HERE / called[0]), *called[1:]], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.startswith("error: nosuch: no method of")) == (1, True)

@@ -44,6 +44,11 @@ def locate(model: str | os.PathLike[str], weights: bool = True) -> Path:
     CheckpointError
         There is no such folder, or the hub cannot give it.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise CheckpointError(
+            f"{type(model).__name__} is no folder and no hub id. For a model in memory there are wavescale.resize and "
+            "plan_resize; or save it with save_pretrained and name the folder."
+        )
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

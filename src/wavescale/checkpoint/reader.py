@@ -88,10 +88,13 @@ class Checkpoint:
         """
         if not self.path.is_dir():
             return ()
+        # One whole file before an index, which can be of an older save: the order of from_pretrained.
         for single, index in (
             ("model.safetensors", "model.safetensors.index.json"),
             ("pytorch_model.bin", "pytorch_model.bin.index.json"),
         ):
+            if (self.path / single).is_file():
+                return (self.path / single,)
             if (self.path / index).is_file():
                 names = read_config(self.path / index).get("weight_map")
                 if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
@@ -101,8 +104,6 @@ class Checkpoint:
                     if file.parent != self.path or not file.is_file():
                         raise CheckpointError(f"{file}: named by {index} but not in the folder. Download it again.")
                 return files
-            if (self.path / single).is_file():
-                return (self.path / single,)
         return ()
 
     @cached_property

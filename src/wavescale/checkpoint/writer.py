@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Room for config, tokenizer and card besides the weights.
 _SPARE_BYTES = 16 << 20
+# Folders that are part of a checkpoint: modules of sentence-transformers, chat templates, what git and the hub keep.
+_MODULE = re.compile(r"\d+_\w+|additional_chat_templates|\.git|\.cache")
 
 
 class CheckpointWriter:
@@ -64,9 +67,16 @@ class CheckpointWriter:
         self.overwrite = overwrite
         self.shards = split_shards(tensors, max_shard_size)
         if out.exists() and not overwrite:
-            raise OutputError(f"{out}: exists already. Choose another folder, or replace it with --overwrite.")
+            raise OutputError(
+                f"{out}: exists already. Choose another folder, or replace it with --overwrite (overwrite=True)."
+            )
         if out.exists() and not _replaceable(out):
             raise OutputError(f"{out}: is not a checkpoint folder, so it is not replaced. Choose another folder.")
+        if out.exists() and (foreign := _foreign(out)) is not None:
+            raise OutputError(
+                f"{out}: also holds {foreign.name}, which is no part of a checkpoint, so it is not replaced. Move that "
+                "away, or choose another folder."
+            )
         parent = out.absolute().parent
         if not parent.is_dir():
             raise OutputError(f"{parent}: no such folder, so {out.name} cannot be made in it. Make it first.")
@@ -199,6 +209,11 @@ def _replaceable(out: Path) -> bool:
         return "model_type" in read_config(out / "config.json")
     except CheckpointError:
         return False
+
+
+def _foreign(out: Path) -> Path | None:
+    """What a folder holds besides one checkpoint: checkpoints of a training run, logs, other folders."""
+    return next((path for path in sorted(out.iterdir()) if path.is_dir() and not _MODULE.fullmatch(path.name)), None)
 
 
 def _umask() -> int:
