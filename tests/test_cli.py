@@ -95,8 +95,10 @@ def test_every_option_of_resize_is_explained(capfd: pytest.CaptureFixture[str]) 
         "--max-shard-size", "--device", "--overwrite", "--optimizer-state", "--architecture", "--train-file",
         "--train-steps", "--train-rate", "--quiet", "--verbose",
     ):  # fmt: skip
-        line = next(line for line in out.splitlines() if f"{option} " in line)
-        assert len(line.split("  ")[-1]) > 5, line
+        lines = out.splitlines()
+        at = next(at for at, line in enumerate(lines) if re.match(rf"\s+(--[\w-]+, )?{option}[ ,]", line))
+        explained = " ".join(lines[at : at + 2])  # a second name moves the words to the next line
+        assert len(explained.split("  ")[-1]) > 5, explained
 
 
 def test_version_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
