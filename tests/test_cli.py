@@ -96,7 +96,7 @@ def test_every_option_of_resize_is_explained(capfd: pytest.CaptureFixture[str]) 
         "--train-steps", "--train-rate", "--quiet", "--verbose",
     ):  # fmt: skip
         lines = out.splitlines()
-        at = next(at for at, line in enumerate(lines) if re.match(rf"\s+(--[\w-]+, )?{option}[ ,]", line))
+        at = next(at for at, line in enumerate(lines) if re.match(rf"\s+(--?[\w-]+, )?{option}[ ,]", line))
         explained = " ".join(lines[at : at + 2])  # a second name moves the words to the next line
         assert len(explained.split("  ")[-1]) > 5, explained
 
