@@ -171,6 +171,15 @@ def test_a_source_of_another_family_is_refused(tmp_path: Path) -> None:
         wavescale.verify(tmp_path / "other", out)
 
 
+def test_a_source_whose_config_names_no_family_is_verified(tmp_path: Path) -> None:
+    make(Case("bert", "BertForMaskedLM")).save_pretrained(tmp_path / "source")
+    config = json.loads((tmp_path / "source" / "config.json").read_text())
+    del config["model_type"], config["architectures"]
+    (tmp_path / "source" / "config.json").write_text(json.dumps(config))
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", hidden_size=32, architecture="BertForMaskedLM")
+    assert wavescale.verify(tmp_path / "source", tmp_path / "out").kept
+
+
 def test_a_source_with_other_weights_is_noted(tmp_path: Path) -> None:
     source, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, hidden_size=32)
     assert not wavescale.verify(source, out).other_source

@@ -218,7 +218,7 @@ def verify(
     """
     source, target = open_checkpoint(model), open_checkpoint(out)
     plan = _plan(target)
-    family = source.config.get("model_type")
+    family = source.config.get("model_type") or plan.family  # old configs name none
     if family != plan.family:
         raise CheckpointError(
             f"{model}: is not what {out} was made from: it is a {family}, expected a {plan.family}. Give the source of "
