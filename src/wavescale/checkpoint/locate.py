@@ -42,7 +42,7 @@ def locate(model: str | os.PathLike[str], weights: bool = True) -> Path:
     Raises
     ------
     CheckpointError
-        There is no such folder, or the hub cannot give it.
+        There is no such folder, or the hub cannot give it; or `model` is neither a path nor an id.
     """
     if not isinstance(model, str | os.PathLike):
         raise CheckpointError(

@@ -66,8 +66,35 @@ class Noise(Expression):
         return stream.standard_normal((_NOISE_ROWS, *self.of_shape[1:]), dtype=np.float32)
 
 
+class Drawn(Expression):
+    """Seeded numbers in the target's shape, as large as something in a tensor of the source.
+
+    Attributes
+    ----------
+    like
+        That tensor.
+    of_shape
+        The target's shape.
+    """
+
+    like: Expression
+    of_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        return self.of_shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.like,)
+
+    @property
+    def flops(self) -> int:
+        return prod(self.shape)
+
+
 @dataclass(frozen=True)
-class Details(Expression):
+class Details(Drawn):
     """Seeded numbers on an input axis that sum to zero over the copies of each unit.
 
     The copies all carry the same value, so the function stays as it is, while twins get gradients of
@@ -104,18 +131,6 @@ class Details(Expression):
     after: int
     seed: int
     factor: float = 1.0
-
-    @property
-    def shape(self) -> Shape:
-        return self.of_shape
-
-    @property
-    def children(self) -> tuple[Expression, ...]:
-        return (self.like,)
-
-    @property
-    def flops(self) -> int:
-        return prod(self.shape)
 
     @property
     def scaling(self) -> float | None:
@@ -210,7 +225,7 @@ class Details(Expression):
 
 
 @dataclass(frozen=True)
-class Fresh(Expression):
+class Fresh(Drawn):
     """Seeded numbers where a tensor is new, and zero where it is the source's.
 
     What is new beside padding reads at random while it writes nothing, so that the function stays and the
@@ -236,18 +251,6 @@ class Fresh(Expression):
     of_shape: Shape
     seed: int
     factor: float = 1.0
-
-    @property
-    def shape(self) -> Shape:
-        return self.of_shape
-
-    @property
-    def children(self) -> tuple[Expression, ...]:
-        return (self.like,)
-
-    @property
-    def flops(self) -> int:
-        return prod(self.shape)
 
     def block(self, source: Source, rows: Rows) -> torch.Tensor:
         import torch

@@ -285,7 +285,7 @@ class ResidualMap(AxisMap):
     @property
     def copies(self) -> int:
         """How often each channel is copied."""
-        return 1 if self.once else self.m // self.n
+        return CopyAndPad(n=self.n, m=self.m, padding="zero", once=self.once).count
 
     @property
     def share(self) -> float:
