@@ -204,3 +204,8 @@ def test_errors_name_what_was_found(arguments: dict[str, Any], words: str) -> No
 def test_integer_tensors_are_refused() -> None:
     with pytest.raises(OptionError, match="int64"):
         resample(torch.arange(4), 2)
+
+
+def test_a_list_is_refused() -> None:
+    with pytest.raises(OptionError, match="found list, expected a numpy array or a torch tensor"):
+        resample([1.0, 2.0], 4)  # type: ignore[type-var]

@@ -14,7 +14,7 @@ from wavescale.artifacts import Artifacts, finished
 from wavescale.calibration import calibration_batches, fit_model
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import check_finite, execute
-from wavescale.inputs import load_tokenizer
+from wavescale.inputs import given_batches, load_tokenizer
 from wavescale.learned import Ligo, Mango, train, training_batches
 from wavescale.memory import build_model, fresh_model, model_tensors
 from wavescale.plan import Plan
@@ -170,7 +170,4 @@ def _batches(
     if isinstance(calibrate, str | os.PathLike):
         path = Path(calibrate).expanduser()
         return calibration_batches(path, source, subject.spec, subject.folder, tokenizer)
-    batches = list(calibrate or ())
-    if not batches:
-        raise OptionError("calibrate: holds no batch; give keyword arguments of the model's forward pass.")
-    return batches
+    return given_batches(() if calibrate is None else calibrate, "calibrate")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +88,46 @@ def token_inputs(spec: ModelSpec, ids: torch.Tensor, mask: torch.Tensor | None =
         pairs = len(ids) // 2 * 2
         ids, mask = ids[:pairs].view(-1, 2, ids.shape[1]), mask[:pairs].view(-1, 2, ids.shape[1])
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def given_batches(
+    given: Iterable[Mapping[str, torch.Tensor]], option: str, most: int | None = None
+) -> list[Mapping[str, torch.Tensor]]:
+    """Batches that a user has made: keyword arguments of a model's forward pass, each a tensor.
+
+    Parameters
+    ----------
+    given
+        The batches.
+    option
+        What the user called them.
+    most
+        How many are taken; all by default.
+
+    Raises
+    ------
+    OptionError
+        It is something else, or empty.
+    """
+    import torch
+
+    expected = "a list of batches, each a mapping from keyword arguments of the model's forward pass to tensors"
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        hint = " Put a single batch into a list." if isinstance(given, Mapping) else ""
+        raise OptionError(f"{option}: found {type(given).__name__}, expected a path, or {expected}.{hint}")
+    batches = list(islice(given, most))
+    if not batches:
+        raise OptionError(f"{option}: holds no batch, expected {expected}.")
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, Mapping):
+            raise OptionError(f"{option}: batch {number} is {type(batch).__name__}, expected {expected}.")
+        for name, value in batch.items():
+            if not isinstance(value, torch.Tensor):
+                raise OptionError(
+                    f"{option}: {name} of batch {number} is {type(value).__name__}, expected a tensor. Tokenizers and "
+                    "image processors give tensors with return_tensors='pt'."
+                )
+    return batches
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -534,7 +534,8 @@ def resample(
     Raises
     ------
     OptionError
-        A size below 1, an axis that `x` does not have, an unknown wavelet or boundary.
+        `x` is neither array nor tensor, a size below 1, an axis that `x` does not have, an unknown wavelet or
+        boundary.
 
     Examples
     --------
@@ -542,6 +543,8 @@ def resample(
     >>> resample(np.array([[1.0, 1.0, 3.0, 3.0]]), 2) / 2**0.5
     array([[1., 3.]])
     """
+    if not hasattr(x, "ndim"):
+        raise OptionError(f"resample: found {type(x).__name__}, expected a numpy array or a torch tensor")
     if not -x.ndim <= axis < x.ndim:
         raise OptionError(f"resample: axis {axis} does not exist in an array of {x.ndim} axes")
     n = int(x.shape[axis])

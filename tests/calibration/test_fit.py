@@ -178,9 +178,20 @@ def test_an_encoder_writes_no_text() -> None:
         wavescale.plan_resize(make(BERT), num_hidden_layers=1, calibrate="generated")
 
 
-def test_batches_have_to_hold_something() -> None:
-    with pytest.raises(OptionError, match="holds no batch"):
-        wavescale.resize(make(BERT), num_hidden_layers=1, calibrate=[])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "calibrate: holds no batch, expected a list"),
+        (5, "calibrate: found int, expected a path, or a list"),
+        ({"input_ids": torch.ones((2, 4), dtype=torch.int64)}, "found dict.*Put a single batch into a list"),
+        ([torch.ones((2, 4))], "batch 0 is Tensor, expected .* a mapping"),
+        ([{"input_ids": [[1, 2]]}], "input_ids of batch 0 is list, expected a tensor.*return_tensors"),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_batches_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        wavescale.resize(make(BERT), num_hidden_layers=1, calibrate=given)
 
 
 def test_a_source_that_computes_nothing_finite_is_refused() -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.errors import CheckpointError, OptionError
-from wavescale.inputs import is_image_model, load_tokenizer, positions, read_images, read_text, token_inputs, with_mask
+from wavescale.inputs import (
+    given_batches,
+    is_image_model,
+    load_tokenizer,
+    positions,
+    read_images,
+    read_text,
+    token_inputs,
+    with_mask,
+)
 from wavescale.memory import quiet_loading
 from wavescale.spec import ModelSpec, predicts_masked
 
@@ -54,10 +62,7 @@ def training_batches(
         The file cannot be read, or is too short.
     """
     if not isinstance(given, str | os.PathLike):
-        batches = list(islice(given, steps))
-        if not batches:
-            raise OptionError("train_file: holds no batch; give keyword arguments of the forward pass, with labels.")
-        return iter(batches)
+        return iter(given_batches(given, "train_file", steps))
     path = Path(given).expanduser()
     if is_image_model(spec):
         return _masked_images(path, spec, folder, seed)
