@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transfer.runs import SCRATCH
 
-from report.looks import colours
+from report.looks import FIXED, colours
 from report.rows import Axis, Numbers, Row, Trained
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def draw_row(panel: Axes, row: Row, axis: Axis, colour: Mapping[str, str]) -> No
         if not trained:
             continue
         places, qualities = band(trained, axis)
-        front = 3 if method in ("wavescale", "bot-paper") else 2
-        look: dict[str, Any] = {"color": colour[method], "zorder": front}
-        panel.plot(places, qualities.mean(0), linewidth=1.3, label=method, **look)
+        in_front = method in FIXED
+        look: dict[str, Any] = {"color": colour[method], "zorder": 3 if in_front else 2}
+        panel.plot(places, qualities.mean(0), linewidth=1.8 if in_front else 1.0, label=method, **look)
         if len(trained) > 1:
             panel.fill_between(places, qualities.min(0), qualities.max(0), alpha=0.2, linewidth=0, **look)
         for one in trained:

@@ -15,6 +15,10 @@ OTHERS = (
 
 
 def colours(rows: Sequence[Row]) -> dict[str, str]:
-    """A colour for each method of the rows."""
-    methods = sorted({name for row in rows for name in row.methods} - FIXED.keys())
-    return FIXED | {name: OTHERS[at % len(OTHERS)] for at, name in enumerate(methods)}
+    """A colour for each method of the rows; wavelets, which no figure shows beside methods, take the same ones."""
+    wavelets = {name for row in rows if row.kind == "wavelets" for name in row.methods}
+    methods = {name for row in rows if row.kind != "wavelets" for name in row.methods} - FIXED.keys()
+    found = dict(FIXED)
+    for names in (wavelets, methods):
+        found |= {name: OTHERS[at % len(OTHERS)] for at, name in enumerate(sorted(names))}
+    return found

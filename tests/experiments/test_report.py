@@ -12,6 +12,7 @@ from report.__main__ import DOCS, README, app, make
 from report.ablation import best, ends
 from report.curves import band
 from report.looking import activation_map, attention, rollout
+from report.looks import colours
 from report.rows import Row, read_rows
 from report.savings import lead, saving_of
 from report.words import BEGIN, END
@@ -193,6 +194,13 @@ def test_wavelets_are_compared(home: Path, rows: dict[str, Row]) -> None:
     assert line(text, "db2") == ["db2", "5.500 → 4.800"]
     assert line(text, "sym4") == ["sym4", "not run yet"]
     assert line(text, "best in the paper") == ["best in the paper", "db2"]
+
+
+def test_no_two_methods_of_a_figure_look_alike() -> None:
+    rows = read_rows()
+    colour = colours(rows)
+    for row in rows:
+        assert len({colour[method] for method in row.methods}) == len(row.methods)
 
 
 def test_a_band_goes_as_far_as_all_seeds(rows: dict[str, Row]) -> None:
