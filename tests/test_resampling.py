@@ -163,6 +163,18 @@ def test_torch_agrees_with_the_matrix_on_every_axis(axis: int, dtype: torch.dtyp
     torch.testing.assert_close(found, expected.to(dtype), rtol=rounding, atol=rounding)
 
 
+@pytest.mark.parametrize(("n", "m", "wavelet"), [(96, 144, "haar"), (128, 256, "db4"), (200, 100, "coif3")])
+def test_how_a_tensor_lies_in_memory_does_not_matter(n: int, m: int, wavelet: str) -> None:
+    x = torch.randn(n, 5, dtype=torch.float64).t()
+    expected = x @ torch.from_numpy(resampling_matrix(n, m, wavelet)).T
+    torch.testing.assert_close(resample(x, m, wavelet=wavelet), expected)
+    torch.testing.assert_close(resample(x[:, ::2], m, wavelet=wavelet), resample(x[:, ::2].clone(), m, wavelet=wavelet))
+
+
+def test_no_lines_stay_no_lines() -> None:
+    assert resample(torch.empty(0, 8), 12, wavelet="db2").shape == (0, 12)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_numpy_keeps_dtype_and_agrees_with_torch(dtype: Any) -> None:
     x = np.random.default_rng(3).standard_normal((3, 8)).astype(dtype)

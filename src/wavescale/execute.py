@@ -156,12 +156,14 @@ class Blocks:
     def _folded(self, tensor: TensorPlan) -> tuple[Expression, float | None]:
         """What a tensor is made of, and its scaling if the stored dtype is enough to compute in."""
         expression = folded(tensor.expression)
-        if any(isinstance(node, Sum) for node in expression.walk()):
-            # A sum is rounded to the dtype that it is computed in, so that has to be the target's.
+        scaling = expression.scaling
+        if (scaling is not None and scaling < 1) or any(isinstance(node, Sum) for node in expression.walk()):
+            # Sums, and halves of the smallest numbers, are rounded to the dtype that they are computed in, so that
+            # has to be the target's.
             stored = {str(self._stored.rows(name, range(1)).dtype) for name in expression.reads()}
             if stored != {f"torch.{tensor.dtype}"}:
                 return expression, None
-        return expression, expression.scaling
+        return expression, scaling
 
 
 def check_ties(plan: Plan, read: Callable[[str], torch.Tensor]) -> None:

@@ -86,8 +86,8 @@ class Repetition:
         if inside:
             stretches[:, inside.start : inside.stop] = lines.as_strided(
                 (len(lines), len(inside), width),
-                (lines.stride(0), self.step, 1),
-                lines.storage_offset() + begins[inside.start],
+                (lines.stride(0), self.step * lines.stride(1), lines.stride(1)),
+                lines.storage_offset() + begins[inside.start] * lines.stride(1),
             )
         for place in (*range(inside.start), *range(inside.stop, self.count)):
             begin = begins[place] % self.n
@@ -249,7 +249,7 @@ class Taps:
             found = self._tap_by_tap(values, axis, targets, sources, gain)
             return found.to(x.dtype) if half else found
         shape = (*x.shape[:axis], len(targets), *x.shape[axis + 1 :])
-        view = values.reshape(prod(x.shape[:axis]), len(sources), -1)
+        view = values.reshape(prod(x.shape[:axis]), len(sources), prod(x.shape[axis + 1 :]))
         out = values.new_empty((view.shape[0], len(targets), view.shape[2]))
         done = 0
         if rows is None and view.shape[2] == 1 and self.repetition is not None:

@@ -6,6 +6,7 @@ import torch
 from scipy.fft import dct, idct
 
 from wavescale.operators import Cosine
+from wavescale.rows import Rows
 
 
 @pytest.mark.parametrize(("n", "m"), [(8, 4), (4, 8), (9, 5), (5, 9), (6, 6), (3, 1)])
@@ -23,6 +24,13 @@ def test_it_acts_on_the_axis_that_is_named() -> None:
     operator = Cosine(n=6, m=4, gain=0.7)
     expected = torch.einsum("mn,anb->amb", torch.from_numpy(operator.matrix()), x)
     assert torch.allclose(operator.apply(x, 1), expected)
+
+
+@pytest.mark.parametrize("rows", [range(1, 4), np.array([0, 3])], ids=str)
+def test_some_rows_are_those_of_the_whole(rows: Rows) -> None:
+    x = torch.randn(2, 6, 3, dtype=torch.float64)
+    operator = Cosine(n=6, m=4, gain=0.7)
+    assert torch.allclose(operator.apply(x, 1, rows), operator.apply(x, 1)[:, list(rows)])
 
 
 def test_growing_and_cutting_off_again_is_the_identity() -> None:

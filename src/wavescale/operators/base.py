@@ -43,7 +43,10 @@ class Operator(ABC):
 
     @property
     def scaling(self) -> float | None:
-        """The largest entry where all are zero or powers of two and one in a row, so that half types lose nothing."""
+        """The largest entry where all are zero or powers of two and one in a row, so that half types lose nothing.
+
+        Nothing but the last bit of numbers near the smallest there are, where it is below one.
+        """
         return None
 
     def copies(self) -> tuple[Self, float] | None:
