@@ -311,6 +311,23 @@ OCCUPANTS = [
 ]
 
 
+def test_what_was_there_comes_back_where_the_new_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "out")
+    before, rename = contents(tmp_path), Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(FaultError, match="finishing the output failed: Input/output error"):
+        write(tmp_path / "out", {"new": torch.ones(3)}, overwrite=True)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("occupant", OCCUPANTS, ids=lambda occupant: occupant.name)
 def test_a_folder_that_is_no_checkpoint_is_never_replaced(occupant: Occupant, source: Path, tmp_path: Path) -> None:
     for name, text in occupant.files.items():

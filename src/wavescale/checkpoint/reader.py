@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from wavescale.checkpoint.locate import locate
@@ -64,6 +65,8 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = read_config(path / "config.json" if path.is_dir() else path)
+        self._handles: dict[Path, Any] = {}
+        self._lock = Lock()
 
     @property
     def complete(self) -> bool:
@@ -147,16 +150,15 @@ class Checkpoint:
         return tensor
 
     def _handle(self, file: Path) -> Any:
-        if not hasattr(self, "_handles"):
-            self._handles: dict[Path, Any] = {}
-        if file not in self._handles:
-            if file.suffix == ".safetensors":
-                from safetensors import safe_open
+        with self._lock:  # a pickled file that cannot be mapped is not to be loaded by every thread
+            if file not in self._handles:
+                if file.suffix == ".safetensors":
+                    from safetensors import safe_open
 
-                self._handles[file] = safe_open(file, framework="pt")
-            else:
-                self._handles[file] = _PickledTensors(file)
-        return self._handles[file]
+                    self._handles[file] = safe_open(file, framework="pt")
+                else:
+                    self._handles[file] = _PickledTensors(file)
+            return self._handles[file]
 
     def fingerprint(self) -> str:
         """A digest of the source: config, and of every weight file its size, its start and 64 samples.

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavescale.checkpoint.descriptors import Descriptors
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
 from wavescale.rows import Rows
@@ -39,19 +38,15 @@ class RowReader:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._descriptors: dict[Path, int] = {}
-        self._opened = ExitStack()
+        self._files = Descriptors(os.O_RDONLY)
 
     def __enter__(self) -> RowReader:
-        for file in self.checkpoint.files:
-            if file.suffix == ".safetensors":
-                self._descriptors[file] = self._opened.enter_context(file.open("rb", buffering=0)).fileno()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._files.close()
 
     def __call__(self, name: str, rows: Rows) -> torch.Tensor:
         """Rows of a tensor, as they are stored, with storage of their own.
@@ -77,9 +72,10 @@ class RowReader:
         data = found.view(-1).view(torch.uint8).numpy().data
         row_bytes = len(data) // max(1, len(rows))
         try:
-            for place, stretch in _stretches(rows):
-                part = data[place * row_bytes : (place + len(stretch)) * row_bytes]
-                _fill(part, self._descriptors[file], self._begins[name] + stretch.start * row_bytes)
+            with self._files.of(file) as descriptor:
+                for place, stretch in _stretches(rows):
+                    part = data[place * row_bytes : (place + len(stretch)) * row_bytes]
+                    _fill(part, descriptor, self._begins[name] + stretch.start * row_bytes)
         except OSError as error:
             raise CheckpointError(f"{name}: cannot be read from {file}: {error}.") from error
         return found
@@ -88,7 +84,7 @@ class RowReader:
     def _begins(self) -> dict[str, int]:
         """Where each tensor begins in its file, in bytes."""
         found: dict[str, int] = {}
-        for file in self._descriptors:
+        for file in (file for file in self.checkpoint.files if file.suffix == ".safetensors"):
             with file.open("rb") as stream:
                 length = int.from_bytes(stream.read(8), "little")
                 header = json.loads(stream.read(length))

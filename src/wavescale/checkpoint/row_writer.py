@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from wavescale.checkpoint.descriptors import Descriptors
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import FaultError
 
@@ -35,7 +36,7 @@ class RowWriter:
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.folder = folder
-        self._descriptors: dict[str, int] = {}
+        self._files = Descriptors(os.O_WRONLY)
         self._places: dict[str, tuple[str, int]] = {}
         for shard in shards:
             offset = len(shard.header())
@@ -65,35 +66,18 @@ class RowWriter:
         if first and len(rows):
             offset += first * (len(data) // rows.shape[0])
         try:
-            descriptor = self._descriptor(shard)
-            while len(data):
-                count = os.pwrite(descriptor, data, offset)
-                data, offset = data[count:], offset + count
+            with self._files.of(self.folder / shard) as descriptor:
+                while len(data):
+                    count = os.pwrite(descriptor, data, offset)
+                    data, offset = data[count:], offset + count
         except OSError as error:
             raise FaultError(
                 f"{self.folder / shard}: writing {name} failed: {error.strerror}. Nothing is left behind."
             ) from error
 
-    def _descriptor(self, shard: str) -> int:
-        # Opened when first needed: of a thousand shards a rank may write a few.
-        if shard not in self._descriptors:
-            found = os.open(self.folder / shard, os.O_WRONLY)
-            if self._descriptors.setdefault(shard, found) != found:  # another thread was faster
-                os.close(found)
-        return self._descriptors[shard]
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        failures = [failure for found in self._descriptors.values() if (failure := _close(found))]
+        failures = self._files.close()
         if failures and kind is None:
             raise FaultError(f"{self.folder}: finishing the output failed: {failures[0].strerror}.") from failures[0]
-
-
-def _close(descriptor: int) -> OSError | None:
-    """Close a file; the other files have to be closed even if this fails."""
-    try:
-        os.close(descriptor)
-    except OSError as error:
-        return error
-    return None

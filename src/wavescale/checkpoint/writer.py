@@ -194,8 +194,13 @@ class CheckpointWriter:
         if not self.overwrite:
             raise OutputError(f"{self.out}: appeared while the resize was running; it is left as it is.")
         old = self.out.with_name(f".{self.out.name}.{os.getpid()}.old")
-        self.out.rename(old)
-        self.folder.rename(self.out)
+        try:
+            self.out.rename(old)
+            self.folder.rename(self.out)
+        except BaseException:
+            if old.exists() and not self.out.exists():
+                old.rename(self.out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -91,4 +91,5 @@ def _dirichlet(angle: np.ndarray[Any, Any], kept: int) -> np.ndarray[Any, Any]:
     """1/2 + Σ cos kθ over 0 < k < `kept`; no angle is a multiple of 2π but 0."""
     half = 2 * np.sin(angle / 2)
     level = np.full_like(angle, kept - 0.5)
-    return np.divide(np.sin((kept - 0.5) * angle), half, out=level, where=half != 0)
+    np.divide(np.sin((kept - 0.5) * angle), half, out=level, where=half != 0)
+    return level
