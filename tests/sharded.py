@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import wavescale
-from wavescale.errors import OptionError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.memory import model_tensors
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3}
@@ -55,10 +55,31 @@ def main() -> None:
     wavescale.resize_into(target, folder)
     check(target, sharded=True)
 
+    # What is found by running the source is found once, and the same for both.
+    fitted = wavescale.resize(source, intermediate_size=20)
+    with torch.device("meta"):
+        target = AutoModelForCausalLM.from_config(fitted.config)
+    shard(target)
+    assert wavescale.resize_into(target, folder).choices.calibrate == "generated"
+    for name, value in model_tensors(fitted).items():
+        found: Any = model_tensors(target)[name]
+        torch.testing.assert_close(found.full_tensor(), value, rtol=1e-4, atol=1e-5, msg=name)
+
+    # What only one of them reads is an error of both.
+    broken = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        broken.model.norm.weight[-1] = float("nan")
+    shard(broken)
+    with pytest.raises(CheckpointError, match="1 of .* NaN"):
+        wavescale.resize(broken, shard=shard, **SIZES)
+
     # A sharded model into another, and into a whole one on every process.
     shard(source)
     check(wavescale.resize(source, shard=shard, **SIZES), sharded=True)
     check(wavescale.resize(source, **SIZES), sharded=False)
+    half = wavescale.resize(source, shard=shard, dtype="bfloat16", **SIZES)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    assert half.generation_config.to_dict() == source.generation_config.to_dict()
     with pytest.raises(OptionError, match="is sharded"):
         wavescale.resize(source, shard=shard, hidden_size=8)
     torch.distributed.barrier()

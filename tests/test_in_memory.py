@@ -67,3 +67,11 @@ def test_two_processes_resize_sharded_models(tmp_path: Path) -> None:
     done = torchrun(str(Path(__file__).with_name("sharded.py")), tmp_path / "source")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("agreed") == 2
+
+
+def test_what_no_config_holds_is_taken_over_into_a_sharded_model() -> None:
+    model = transformers.ViTModel(make(Case("vit", "ViTModel")).config, add_pooling_layer=False).eval()
+    wanted, found = wavescale.resize(model, scale_width=2), wavescale.resize(model, scale_width=2, shard=lambda _: None)
+    assert found.pooler is None
+    for name, value in model_tensors(wanted).items():
+        torch.testing.assert_close(model_tensors(found)[name], value, msg=name)

@@ -130,7 +130,7 @@ def _learned(plan: Plan, subject: Subject, train_file: TrainFile | None, device:
         train(mapping, target.to(device).eval(), batches, choices.train_steps, choices.train_rate)
     with torch.no_grad():
         made = mapping.tensors()
-    return {name: value.contiguous() for name, value in made.items()}
+    return {name: value.contiguous().cpu() for name, value in made.items()}
 
 
 def _fitted(plan: Plan, subject: Subject, calibrate: Calibrate | None, device: str) -> dict[str, torch.Tensor]:
@@ -157,7 +157,7 @@ def _fitted(plan: Plan, subject: Subject, calibrate: Calibrate | None, device: s
                 f"{tensor.name}: calibration found no finite values. The source may compute NaN or infinity on "
                 "what it was calibrated on; use another text, or --calibrate none."
             )
-    return {tensor.name: found[tensor.name] for tensor in fitted}
+    return {tensor.name: found[tensor.name].cpu() for tensor in fitted}
 
 
 def _batches(

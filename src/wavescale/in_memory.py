@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import RowReader, open_checkpoint
-from wavescale.errors import OptionError, SizeError
+from wavescale.errors import OptionError, SizeError, WavescaleError
 from wavescale.execute import Blocks, ReadRows, check_ties, execute, rows_of
 from wavescale.findings import find
 from wavescale.memory import build_model, disk_names, empty_model, model_class, model_tensors
 from wavescale.plan import Plan, TensorPlan
+from wavescale.ranks import ALONE, Ranks
 from wavescale.resizing import plan_resize
 from wavescale.rows import blocks
 
@@ -85,10 +86,15 @@ def resize(
             f"{type(model).__name__} {str(model)[:80]!r} is no model in memory. For a folder or a hub id there is "
             "wavescale.resize_checkpoint; or load the model with from_pretrained."
         )
+    import torch
+
     plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     where = str(model.device) if device is None else device
     if shard is not None:
-        target = empty_model(plan.family, plan.architecture, plan.config).to(model.dtype)
+        target = empty_model(plan.family, plan.architecture, plan.config, like=model)
+        places = _places(target)
+        for tensor in plan.tensors:
+            places[tensor.name].data = places[tensor.name].data.to(getattr(torch, tensor.dtype))
         shard(target)
         _fill(target, model, plan, where, artifacts, calibrate, train_file)
         return target.train(model.training)
@@ -120,7 +126,8 @@ def resize_into(
         A folder or hub id, of which only the rows that are needed are read; or a model, which may be sharded as
         well: then each of its tensors is gathered on every process in turn.
     device
-        Where to compute, and where a target on the meta device goes; by default where the target is, or the CPU.
+        Where to compute, and where a target on the meta device goes; by default where the target or its mesh is, or
+        the CPU. A sharded one always goes to its mesh.
     artifacts, calibrate, train_file
         As in `wavescale.resize_checkpoint`.
     options
@@ -147,7 +154,7 @@ def resize_into(
     True
     """
     plan = plan_resize(source, like=target.config, artifacts=artifacts, calibrate=calibrate, **options)
-    where = device or next((str(p.device) for p in target.parameters() if not p.is_meta), "cpu")
+    where = device or next((str(p.device) for p in target.parameters() if not p.is_meta), _mesh_device(target) or "cpu")
     _fill(target, source, plan, where, artifacts, calibrate, train_file)
     return plan
 
@@ -179,20 +186,55 @@ def _fill(
     import torch
 
     _check_fits(target, plan)
-    found = _found(source, plan, device, given, calibrate, train_file)
+    ranks = _sharing(target)
+    found = ranks.once(lambda: _found(source, plan, device, given, calibrate, train_file))
     if any(parameter.is_meta for parameter in target.parameters()):
-        target.to_empty(device=device)
+        target.to_empty(device=_mesh_device(target) or device)
         _restore_buffers(target)
     places = _places(target)
+
+    def fill(made: Blocks, tensor: TensorPlan) -> None:
+        local, offset = _local(places[tensor.name])
+        inner = tuple(slice(start, start + n) for start, n in zip(offset[1:], local.shape[1:], strict=True))
+        for some in blocks((local.shape[0], *tensor.shape[1:])) if local.numel() else ():
+            rows = range(offset[0] + some.start, offset[0] + some.stop)
+            local[some.start : some.stop].copy_(made.make(tensor, rows)[(slice(None), *inner)])
+
+    failure: WavescaleError | None = None
     with _rows(source, plan) as (read, gather), torch.no_grad():
         made = Blocks(read, device, found.named())
         for tensor in plan.tensors:
             gather(tensor)
-            local, offset = _local(places[tensor.name])
-            inner = tuple(slice(start, start + n) for start, n in zip(offset[1:], local.shape[1:], strict=True))
-            for some in blocks((local.shape[0], *tensor.shape[1:])) if local.numel() else ():
-                rows = range(offset[0] + some.start, offset[0] + some.stop)
-                local[some.start : some.stop].copy_(made.make(tensor, rows)[(slice(None), *inner)])
+            if failure is None:
+                try:
+                    fill(made, tensor)
+                except WavescaleError as error:  # other processes still wait for what this one has of the source
+                    failure = error
+    ranks.together(lambda: _raise(failure))
+
+
+def _raise(failure: WavescaleError | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+def _sharing(target: PreTrainedModel) -> Ranks:
+    """The processes that hold a target together, if these are all that there are; else each is for itself."""
+    import torch.distributed
+
+    mesh: Any = next((parameter.device_mesh for parameter in _sharded(target)), None)
+    if mesh is None or mesh.size() != torch.distributed.get_world_size():
+        return ALONE
+    return Ranks(torch.distributed.get_rank(), mesh.size())
+
+
+def _mesh_device(target: PreTrainedModel) -> str | None:
+    """The kind of device that a sharded model is on."""
+    return next((str(parameter.device_mesh.device_type) for parameter in _sharded(target)), None)
+
+
+def _sharded(target: PreTrainedModel) -> Iterator[Any]:
+    return (parameter for parameter in target.parameters() if is_sharded(parameter))
 
 
 @contextmanager

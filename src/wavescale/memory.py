@@ -89,8 +89,15 @@ def _config(family: str, config: Mapping[str, Any]) -> Any:
     return getattr(transformers, FAMILIES[family].config_class)(**values)
 
 
-def empty_model(family: str, class_name: str, config: Mapping[str, Any]) -> PreTrainedModel:
+def empty_model(
+    family: str, class_name: str, config: Mapping[str, Any], like: PreTrainedModel | None = None
+) -> PreTrainedModel:
     """A model that has parameters with names, shapes and ties, but no weights.
+
+    Parameters
+    ----------
+    like
+        A model of the class, from which it takes over what is in no config.
 
     Raises
     ------
@@ -102,10 +109,28 @@ def empty_model(family: str, class_name: str, config: Mapping[str, Any]) -> PreT
 
     with quiet_loading(), torch.device("meta"):
         try:
-            model: PreTrainedModel = getattr(transformers, class_name)(_config(family, config))
+            made = _config(family, config)
+            model: PreTrainedModel
+            if like is None:
+                model = getattr(transformers, class_name)(made)
+            else:
+                made._attn_implementation = like.config._attn_implementation
+                model = model_class(like)(made, **_arguments(like))
         except Exception as error:  # as above
             raise CheckpointError(f"config.json: {class_name} refuses it: {error}") from error
+    if like is not None:
+        _take_over_generation(model, like)
     return model
+
+
+def _arguments(like: PreTrainedModel) -> dict[str, Any]:
+    """What a model's class was made with besides a config: encoders without a head may be without a pooler."""
+    return {"add_pooling_layer": False} if getattr(like, "pooler", like) is None else {}
+
+
+def _take_over_generation(model: PreTrainedModel, like: PreTrainedModel) -> None:
+    if like.can_generate() and like.generation_config is not None:
+        model.generation_config = deepcopy(like.generation_config)
 
 
 def fresh_model(family: str, class_name: str, config: Mapping[str, Any], seed: int) -> PreTrainedModel:
@@ -140,19 +165,16 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
     config._attn_implementation = like.config._attn_implementation
     dtypes = {tensor.dtype for tensor in tensors.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else like.dtype
-    # Encoders without a head take their pooler as an argument, which no config holds.
-    extra = {"add_pooling_layer": False} if getattr(like, "pooler", like) is None else {}
     with quiet_loading():
         model, info = model_class(like).from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **extra
+            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **_arguments(like)
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise CheckpointError(
                 f"{model_class(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
             )
-    if like.can_generate() and like.generation_config is not None:
-        model.generation_config = deepcopy(like.generation_config)
+    _take_over_generation(model, like)
     return model.to(like.device).train(like.training)
 
 

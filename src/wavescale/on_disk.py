@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavescale.analysis import Subject
-from wavescale.artifacts import NOTHING, Artifacts
+from wavescale.artifacts import NOTHING, Artifacts, finished
 from wavescale.card import model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
@@ -211,8 +211,10 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         if target.resolve() in asked.state_file.resolve().parents:
             raise OutputError(f"{target}: holds {asked.state_file.name}, so it is not replaced. Choose another folder.")
         moments = read_state(asked.state_file, plan, checkpoint.config)
-    # Moments are parked on the disk before they are saved: twice the room.
+    # Moments are parked on the disk before they are saved: twice the room. Other ranks find in a file what was found.
     besides = 0 if moments is None else 2 * state_bytes(plan, moments)
+    if ranks.count > 1 and any(map(finished, plan.asks_for)):
+        besides += 4 * plan.parameters
     writer = CheckpointWriter(target, plan.tensors, asked.shard_bytes, asked.overwrite, besides)
     if on_plan is not None:
         on_plan(plan)
