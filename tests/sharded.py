@@ -70,7 +70,7 @@ def main() -> None:
     with torch.no_grad():
         broken.model.norm.weight[-1] = float("nan")
     shard(broken)
-    with pytest.raises(CheckpointError, match="1 of .* NaN"):
+    with pytest.raises(CheckpointError, match=r"1 of .* NaN"):
         wavescale.resize(broken, shard=shard, **SIZES)
 
     # A sharded model into another, and into a whole one on every process.

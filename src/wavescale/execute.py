@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, prod
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError
-from wavescale.expressions import Constant, Expression, Sum, folded
+from wavescale.expressions import Constant, Expression, Read, Sum, folded
 from wavescale.plan import Plan, TensorPlan
 from wavescale.rows import Rows, blocks
 from wavescale.taking import taken
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+# Each thread holds a block of its own, and more threads than this fill no disk faster.
+_MOST_THREADS = 16
+# Threads that keep a GPU busy while others read and write.
+_GPU_THREADS = 4
 # Gives rows of a source tensor by its name on disk, as they are stored, with storage of their own.
 ReadRows = Callable[[str, Rows], "torch.Tensor"]
 # Takes rows of a target tensor.
@@ -130,6 +134,11 @@ class Blocks:
         self._device, self._known = device, known
         self._stored, self._computable = (_Source(read_rows, device, stored, known) for stored in (True, False))
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether blocks are computed where they are read and written."""
+        return self._device == "cpu"
+
     def make(self, tensor: TensorPlan, rows: range) -> torch.Tensor:
         """Some rows of a tensor of the plan, in the planned dtype, contiguous, with storage of their own.
 
@@ -222,11 +231,11 @@ def stream(
     files: Sequence[Sequence[TensorPlan]],
     on_tensor: Callable[[TensorPlan], None] | None = None,
 ) -> None:
-    """Make tensors in blocks and hand these on, on as many threads as torch computes with.
+    """Make tensors in blocks and hand these on, on as many threads as torch computes with, up to sixteen.
 
-    Each thread reads, computes and writes a block before it takes the next, so that these overlap. Blocks
-    are the same whatever the number of threads, and so is what is written. Tensors of zeros are not
-    written.
+    Each thread reads, computes and writes a block before it takes the next, so that these overlap among
+    threads, or among processes with one thread each; a GPU has four threads at least. Blocks are the same whatever
+    the number of threads, and so is what is written. Tensors of zeros are not written.
 
     Parameters
     ----------
@@ -246,9 +255,10 @@ def stream(
     """
     import torch
 
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = min(before if made.on_cpu else max(before, _GPU_THREADS), _MOST_THREADS)
     queue, lock = _Queue(files), Lock()
-    left = {tensor.name: sum(1 for _ in blocks(tensor.shape)) for tensors in files for tensor in tensors}
+    left = {tensor.name: sum(1 for _ in row_blocks(tensor)) for tensors in files for tensor in tensors}
     stopped = False
 
     def work(alone: bool = False) -> None:
@@ -284,7 +294,7 @@ def stream(
                     stopped = True
                     raise
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 class _Queue:
@@ -311,8 +321,22 @@ class _Queue:
 
 def _blocks(tensors: Sequence[TensorPlan]) -> Iterator[tuple[TensorPlan, range]]:
     for tensor in tensors:
-        for rows in blocks(tensor.shape):
+        for rows in row_blocks(tensor):
             yield tensor, rows
+
+
+def row_blocks(tensor: TensorPlan, here: int | None = None) -> Iterator[range]:
+    """The rows of a target tensor in blocks that are small, and made of little.
+
+    Parameters
+    ----------
+    here
+        How many rows there are, where they are not all.
+    """
+    rows, *rest = tensor.shape
+    here = rows if here is None else here
+    reads = sum(prod(node.shape) for node in tensor.expression.walk() if isinstance(node, Read))
+    yield from blocks((here, *rest), reads * here // max(1, rows))
 
 
 def _zero(tensor: TensorPlan) -> bool:

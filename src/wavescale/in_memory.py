@@ -15,13 +15,12 @@ from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import RowReader, open_checkpoint
 from wavescale.errors import OptionError, SizeError, WavescaleError
-from wavescale.execute import Blocks, ReadRows, check_ties, execute, rows_of
+from wavescale.execute import Blocks, ReadRows, check_ties, execute, row_blocks, rows_of
 from wavescale.findings import find
 from wavescale.memory import build_model, disk_names, empty_model, model_class, model_tensors
 from wavescale.plan import Plan, TensorPlan
 from wavescale.ranks import ALONE, Ranks
 from wavescale.resizing import plan_resize
-from wavescale.rows import blocks
 
 if TYPE_CHECKING:
     import torch
@@ -196,7 +195,7 @@ def _fill(
     def fill(made: Blocks, tensor: TensorPlan) -> None:
         local, offset = _local(places[tensor.name])
         inner = tuple(slice(start, start + n) for start, n in zip(offset[1:], local.shape[1:], strict=True))
-        for some in blocks((local.shape[0], *tensor.shape[1:])) if local.numel() else ():
+        for some in row_blocks(tensor, local.shape[0]) if local.numel() else ():
             rows = range(offset[0] + some.start, offset[0] + some.stop)
             local[some.start : some.stop].copy_(made.make(tensor, rows)[(slice(None), *inner)])
 

@@ -19,7 +19,7 @@ from wavescale.card import model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.checkpoint.shards import Shard
-from wavescale.errors import OptionError, OutputError
+from wavescale.errors import CheckpointError, OptionError, OutputError
 from wavescale.execute import Blocks, check_ties, stream
 from wavescale.findings import check_training, find
 from wavescale.memory import empty_model, target_config
@@ -109,7 +109,7 @@ def resize_checkpoint(
     )  # fmt: skip
     with ExitStack() as opened:
         job = ranks.once(lambda: opened.enter_context(_output(asked, ranks, on_plan)))
-        ranks.together(lambda: _write_tensors(job, ranks, device, on_tensor))
+        ranks.together(lambda: _write_tensors(job, job.checkpoint(model), ranks, device, on_tensor))
         ranks.together(opened.close)  # the first rank writes what is no tensor, and the output appears
     return job.plan
 
@@ -150,8 +150,8 @@ class _Job:
 
     Attributes
     ----------
-    source
-        The checkpoint's folder.
+    source, digest
+        The checkpoint's folder, and its fingerprint where other ranks read it as well.
     plan
         What to do.
     folder, shards
@@ -161,6 +161,7 @@ class _Job:
     """
 
     source: Path
+    digest: str
     plan: Plan
     folder: Path
     shards: tuple[Shard, ...]
@@ -178,13 +179,33 @@ class _Job:
         named: dict[str, torch.Tensor] = torch.load(self.folder / _FOUND, weights_only=True, mmap=True)
         return named
 
+    def checkpoint(self, model: str | os.PathLike[str]) -> Checkpoint:
+        """The source; a model of the hub lies elsewhere on each machine.
 
-def _write_tensors(job: _Job, ranks: Ranks, device: str, on_tensor: Callable[[TensorPlan], None] | None) -> None:
+        Raises
+        ------
+        CheckpointError
+            It is not here, or this machine has another version of it.
+        """
+        if self.source.is_dir():
+            return open_checkpoint(self.source)
+        here = open_checkpoint(model)
+        if here.fingerprint() != self.digest:
+            raise CheckpointError(
+                f"{here.path}: holds another version of {model} than the first process reads. Put the model into a "
+                "folder that all machines share, and name that."
+            )
+        return here
+
+
+def _write_tensors(
+    job: _Job, checkpoint: Checkpoint, ranks: Ranks, device: str, on_tensor: Callable[[TensorPlan], None] | None
+) -> None:
     """Write the rank's share of the tensors, each rank from another file on."""
     mine = {tensor.name for tensor in ranks.share(job.plan.tensors)}
     files = [[tensor for tensor in shard.tensors if tensor.name in mine] for shard in job.shards]
     first = ranks.rank * len(files) // ranks.count
-    with RowReader(open_checkpoint(job.source)) as read, RowWriter(job.folder, job.shards) as rows:
+    with RowReader(checkpoint) as read, RowWriter(job.folder, job.shards) as rows:
         stream(
             Blocks(read, device, job.named()),
             lambda tensor, stretch, value: rows.write(tensor.name, stretch.start, value),
@@ -224,7 +245,8 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
     with writer:
         if ranks.count > 1:
             writer.write_pickle(_FOUND, found.named())
-        yield _Job(checkpoint.path, plan, writer.folder, writer.shards, found.named())
+        digest = checkpoint.fingerprint() if ranks.count > 1 else ""
+        yield _Job(checkpoint.path, digest, plan, writer.folder, writer.shards, found.named())
         (writer.folder / _FOUND).unlink(missing_ok=True)
         if moments is not None and asked.state_file is not None:
             empty = empty_model(plan.family, plan.architecture, plan.config)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from wavescale.errors import FaultError, WavescaleError
+from wavescale.errors import FaultError, OptionError, WavescaleError
 
 if TYPE_CHECKING:
     from wavescale.plan import TensorPlan
@@ -55,7 +55,7 @@ class Ranks:
         import torch.distributed
 
         found = [_tried(do) if self.first else None]
-        torch.distributed.broadcast_object_list(found, src=0)
+        _all(lambda: torch.distributed.broadcast_object_list(found, src=0))
         value, error = cast("tuple[T, Exception | None]", found[0])
         if error is not None:
             raise error
@@ -76,7 +76,7 @@ class Ranks:
 
         _, mine = _tried(do)
         errors: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(errors, mine)
+        _all(lambda: torch.distributed.all_gather_object(errors, mine))
         for error in errors:
             if error is not None:
                 raise error
@@ -109,17 +109,45 @@ def _tried(do: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, FaultError(f"a process failed: {type(error).__name__}: {error}")
 
 
+def _all(talk: Callable[[], object]) -> None:
+    """What needs every process.
+
+    Raises
+    ------
+    FaultError
+        One of them is gone.
+    """
+    try:
+        talk()
+    except RuntimeError as error:
+        raise FaultError(f"another process of this run has ended: {str(error).splitlines()[0]}") from error
+
+
 @contextmanager
 def launched() -> Iterator[Ranks]:
-    """The ranks that `torchrun` started; this process alone where nobody did."""
+    """The ranks that `torchrun` started; this process alone where nobody did.
+
+    Raises
+    ------
+    OptionError
+        There are said to be others, but not where.
+    FaultError
+        One of them is gone.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     import torch.distributed
 
-    torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    try:
+        _all(lambda: torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT))
+    except ValueError as error:
+        raise OptionError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the other processes cannot be found ({error}). Start them "
+            "with torchrun, or unset WORLD_SIZE."
+        ) from error
     try:
         yield Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
-        torch.distributed.barrier()  # one that leaves early would end the connections of the others
+        _all(torch.distributed.barrier)  # one that leaves early would end the connections of the others
     finally:
         torch.distributed.destroy_process_group()

@@ -20,15 +20,23 @@ _BLOCK_ENTRIES = 1 << 20
 ALIGNED = 64
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[range]:
+def blocks(shape: tuple[int, ...], reads: int = 0) -> Iterator[range]:
     """The rows of a tensor in stretches of a million entries or less.
+
+    Parameters
+    ----------
+    reads
+        Entries that the whole tensor is made of, where these are more than its own.
 
     Examples
     --------
     >>> list(blocks((5, 500_000)))
     [range(0, 2), range(2, 4), range(4, 5)]
+    >>> list(blocks((3, 500_000), reads=3_000_000))
+    [range(0, 1), range(1, 2), range(2, 3)]
     """
-    rows = max(1, _BLOCK_ENTRIES // max(1, prod(shape[1:])))
+    entries = max(prod(shape), reads)
+    rows = max(1, _BLOCK_ENTRIES * shape[0] // max(1, entries))
     if rows > ALIGNED:
         rows -= rows % ALIGNED
     for start in range(0, shape[0], rows):
