@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import wavescale
 from tiny import MAIN_CASES, Case, make
 from wavescale import rows
 from wavescale.errors import CheckpointError
-from wavescale.execute import _Queue
+from wavescale.execute import _Queue, row_blocks
 from wavescale.expressions import Constant
 from wavescale.memory import model_tensors
 from wavescale.plan import TensorPlan
@@ -46,6 +47,21 @@ def test_a_checkpoint_in_many_blocks_is_the_model_that_is_resized_whole(
     assert stored.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(stored[name], value, rtol=2e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("scale", ["1/4", 1, 4])
+def test_a_block_is_of_few_entries_and_made_of_few(scale: str | int) -> None:
+    config = {"model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 1}
+    plan = wavescale.plan_resize(config, scale_width=scale, calibrate="none")
+    for tensor in plan.tensors:
+        found = list(row_blocks(tensor))
+        assert [row for rows in found for row in rows] == list(range(tensor.shape[0]))
+        # Along both axes of a matrix four samples become one.
+        share = (
+            1 if scale == 1 else 4 if len(tensor.shape) == 1 or "embed" in tensor.name or "lm_" in tensor.name else 16
+        )
+        read = share if scale == "1/4" else 1
+        assert max(map(len, found)) * prod(tensor.shape[1:]) * read <= 1 << 20
 
 
 @pytest.mark.usefixtures("small_blocks")

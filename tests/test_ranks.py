@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import wavescale
 import wavescale.cli
 from processes import torchrun
 from tiny import Case, make
+from wavescale.checkpoint import open_checkpoint
+from wavescale.errors import CheckpointError
+from wavescale.on_disk import _Job
 from wavescale.ranks import ALONE, Ranks
 
 
@@ -56,3 +60,39 @@ def test_a_failure_of_one_rank_is_said_once_and_leaves_nothing(source: Path, tmp
     assert done.stderr.count("error: model.norm.weight: 1 of") == 1, done.stderr
     assert "Traceback" not in done.stderr.split("error: model.norm")[0]
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_others_that_cannot_be_found_are_said_in_words(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert wavescale.cli.run(["resize", str(source), str(tmp_path / "out"), "--scale-width", "2"]) == 2
+    assert "WORLD_SIZE is 2, but the other processes cannot be found" in capsys.readouterr().err
+
+
+def test_a_process_that_ends_early_is_an_error_of_the_others(tmp_path: Path) -> None:
+    script = tmp_path / "ends.py"
+    script.write_text(
+        "import os, time\n"
+        "from wavescale.errors import FaultError\n"
+        "from wavescale.ranks import launched\n"
+        "try:\n"
+        "    with launched() as ranks:\n"
+        "        if not ranks.first:\n"
+        "            os._exit(0)\n"
+        "        ranks.together(lambda: time.sleep(0.5))\n"
+        "except FaultError as error:\n"
+        "    print(error, flush=True)\n"
+        "    os._exit(0)\n",
+        encoding="utf-8",
+    )
+    done = torchrun(script)
+    assert "another process of this run has ended" in done.stdout, done.stderr
+
+
+def test_a_machine_without_the_first_ones_folder_reads_its_own(source: Path, tmp_path: Path) -> None:
+    checkpoint, plan = open_checkpoint(source), wavescale.plan_resize(source, scale_width=2)
+    job = _Job(tmp_path / "elsewhere", checkpoint.fingerprint(), plan, tmp_path, (), None)
+    assert job.checkpoint(source).path == source
+    with pytest.raises(CheckpointError, match=r"another version of .* than the first process reads"):
+        replace(job, digest="sha256:0").checkpoint(source)
