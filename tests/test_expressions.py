@@ -17,7 +17,6 @@ from wavescale.expressions import (
     FoldVector,
     Fresh,
     Merge,
-    Noise,
     Part,
     Read,
     Restore,
@@ -127,7 +126,7 @@ def test_fresh_numbers_stand_where_nothing_was_and_are_as_large_as_the_source() 
 
 @pytest.mark.parametrize(
     "expression",
-    [*(expression for expression, _ in CASES), *DETAILS, *FRESH, Noise(0.5, 3, (700, 5))],
+    [*(expression for expression, _ in CASES), *DETAILS, *FRESH],
     ids=lambda value: type(value).__name__,
 )
 def test_some_rows_are_those_of_the_whole(expression: Expression) -> None:
@@ -191,14 +190,7 @@ def test_what_rounds_is_not_exact() -> None:
 
 def test_every_node_has_a_case() -> None:
     covered = {type(node).__name__ for expression, _ in CASES for node in expression.walk()}
-    assert covered | {"Noise", "Details", "Fresh"} == set(NODES)
-
-
-def test_noise_is_the_same_for_the_same_seed_and_has_the_spread_it_says() -> None:
-    first, again, other = (Noise(0.5, seed, (200, 50)).compute(SOURCE.__getitem__) for seed in (3, 3, 4))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert float(first.std()) == pytest.approx(0.5, rel=0.03)
+    assert covered | {"Details", "Fresh"} == set(NODES)
 
 
 def test_an_expression_lists_what_it_reads_once() -> None:

@@ -1,4 +1,4 @@
-"""Llama-shaped checkpoints of any size, in shards, whose weights are random bytes of plausible bfloat16."""
+"""Llama-shaped checkpoints of any size, in shards, whose weights are drawn: normal numbers, and ones in norms."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def cosines(gram: torch.Tensor) -> torch.Tensor:
 
     norm = gram.diagonal().clamp(min=0).sqrt()
     scale = torch.where(norm > 0, 1 / norm, 0.0)
-    return gram * scale[:, None] * scale[None, :]
+    return (gram * scale[:, None]).mul_(scale[None, :])
 
 
 def similar_order(gram: torch.Tensor, pair: Pairing = greedy_pairs) -> torch.Tensor:

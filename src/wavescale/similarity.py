@@ -114,7 +114,7 @@ def gram(subject: Subject, axis: str, layer: int | None, reads: bool | None = No
         if reads not in (None, side.reads):
             continue
         rows = side.weights / side.weights.norm().clamp(min=torch.finfo(side.weights.dtype).tiny)
-        total += (rows @ rows.T).double().cpu()
+        total += (rows @ rows.T).cpu()
     return total
 
 
@@ -126,7 +126,7 @@ def cross_gram(subject: Subject, axis: str, layer: int, other: int) -> torch.Ten
     total = torch.zeros((n, n), dtype=torch.float64)
     for ours, theirs in zip(sides(subject, axis, layer), sides(subject, axis, other), strict=True):
         scale = (ours.weights.norm() * theirs.weights.norm()).clamp(min=torch.finfo(ours.weights.dtype).tiny)
-        total += (ours.weights @ theirs.weights.T / scale).double().cpu()
+        total += (ours.weights @ theirs.weights.T).div_(scale).cpu()
     return total
 
 

@@ -13,7 +13,7 @@ from wavescale.expressions.arithmetic import Constant, FoldDiagonal, FoldVector,
 from wavescale.expressions.folding import folded
 from wavescale.expressions.maps import Apply, Merge, Select
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.expressions.noise import Details, Fresh, Noise
+from wavescale.expressions.noise import Details, Fresh
 from wavescale.expressions.pieces import Concatenate, Part, Read
 from wavescale.expressions.statistics import Restore, Standardize
 
@@ -28,7 +28,6 @@ __all__ = [
     "FoldVector",
     "Fresh",
     "Merge",
-    "Noise",
     "Part",
     "Read",
     "Restore",
@@ -47,6 +46,6 @@ NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
         Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant,
-        Standardize, Restore, Noise, Details, Fresh,
+        Standardize, Restore, Details, Fresh,
     )
 }  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 
 from wavescale.expressions.node import Expression, Shape, Source
 from wavescale.operators import Copies, CopyAndPad
-from wavescale.rows import Positions, Rows, as_rows, groups, members, positions, within
+from wavescale.rows import Positions, Rows, as_rows, members, within
 from wavescale.taking import taken
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Pairs = np.ndarray[tuple[int, int], np.dtype[np.int64]]
 Sizes = np.ndarray[tuple[int], np.dtype[np.float32]]
 
-# Rows of a tensor that share one stream of noise, so that a block of rows can be drawn alone.
-_NOISE_ROWS = 256
 # The signs that each byte stands for, lowest bit first.
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
 _SIGNS = 1 - 2 * _BITS.astype(np.float32)
@@ -31,39 +29,6 @@ _OPPOSITES = np.stack([_SIGNS, -_SIGNS], axis=2).reshape(256, -1)
 _SAMPLE, _STRETCHES = 1 << 18, 16
 # Bits that Philox draws at a time: four words of 64.
 _DRAWN = 256
-
-
-@dataclass(frozen=True)
-class Noise(Expression):
-    """Independent normal numbers.
-
-    Attributes
-    ----------
-    std
-        Standard deviation.
-    seed
-        Of this tensor; different tensors take different seeds.
-    """
-
-    std: float
-    seed: int
-    of_shape: Shape
-
-    @property
-    def shape(self) -> Shape:
-        return self.of_shape
-
-    def block(self, source: Source, rows: Rows) -> torch.Tensor:
-        import torch
-
-        drawn = groups(rows, _NOISE_ROWS)
-        found = np.concatenate([self._stream(int(number)) for number in positions(drawn)])
-        place = positions(within(rows, members(drawn, _NOISE_ROWS)))
-        return torch.from_numpy(found[place]).mul_(self.std)
-
-    def _stream(self, number: int) -> np.ndarray[Any, Any]:
-        stream = np.random.Generator(np.random.Philox(key=[self.seed, number]))
-        return stream.standard_normal((_NOISE_ROWS, *self.of_shape[1:]), dtype=np.float32)
 
 
 class Drawn(Expression):
