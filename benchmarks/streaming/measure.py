@@ -2,22 +2,26 @@
 
     python benchmarks/streaming/measure.py speed --work /dev/shm/streaming            # sources of 0.5 and 2 GB
     python benchmarks/streaming/measure.py memory --work /some/disk                   # sources of 0.5, 2 and 8 GB
+    python benchmarks/streaming/measure.py growth --work /dev/shm/streaming           # the same size after size
     python benchmarks/streaming/measure.py ranks --work /dev/shm/streaming            # one process and two
     python benchmarks/streaming/report.py                                             # docs/speed.md and .png
 
 Every arm of a comparison runs once in each round, in turn, so that a machine that drifts slows all of them
 alike. `cp` copies the target, which reads and writes twice its bytes; throughput is bytes read and written over
-seconds for both. Seconds are without the start of Python, torch and transformers, which is given beside.
+seconds for both. Bytes are those that files take: neither resizing nor `cp` writes the zeros of inserted layers.
+Seconds are without the start of Python, torch and transformers, which is given beside.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,8 +46,8 @@ Only = Annotated[list[str] | None, typer.Option("--case", help="Cases; all by de
 
 
 def weights(folder: Path) -> int:
-    """Bytes of a checkpoint's weights."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    """Bytes that a checkpoint's weights take, without the zeros that nobody has written."""
+    return sum(min(file.stat().st_size, 512 * file.stat().st_blocks) for file in folder.glob("*.safetensors"))
 
 
 def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0) -> Watched:
@@ -69,28 +73,29 @@ def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float
     target = work / "target"
     layers = SHAPES[gigabytes].num_hidden_layers
     arms: dict[str, Callable[[Path], float]] = {}
-    memory: list[int] = []
+    memory: dict[str, list[int]] = defaultdict(list)
     starts: list[float] = []
 
     def ours(out: Path) -> float:
         found = resized(source, out, case["options"])
-        memory.append(found.anonymous)
+        memory["wavescale"].append(found.anonymous)
         starts.append(found.seconds - found.printed["seconds"])
         return float(found.printed["seconds"])
 
-    def other(script: str, *arguments: str) -> Callable[[Path], float]:
+    def other(name: str, script: str, *arguments: str) -> Callable[[Path], float]:
         def run(out: Path) -> float:
-            command = [sys.executable, str(HERE / script), str(source), str(out), *arguments]
-            return float(watched(command).printed["seconds"])
+            found = watched([sys.executable, str(HERE / script), str(source), str(out), *arguments])
+            memory[name].append(found.anonymous)
+            return float(found.printed["seconds"])
 
         return run
 
     arms["wavescale"] = ours
     arms["cp"] = lambda out: copied(target, out)
     if case.get("mergekit"):
-        arms["mergekit"] = other("stacked_by_mergekit.py", str(layers))
+        arms["mergekit"] = other("mergekit", "stacked_by_mergekit.py", str(layers))
     if case.get("straightforward") and gigabytes == min(SHAPES):
-        arms["straightforward"] = other("straightforward.py")
+        arms["straightforward"] = other("straightforward", "straightforward.py")
     resized(source, target, case["options"])
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
@@ -109,21 +114,21 @@ def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float
 
 
 def _kept(name: str, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Put entries into a result in place of those of the same case and size."""
+    """Put entries into a result in place of those of the same case and size, each with what it was measured with."""
     sys.path.insert(0, str(HERE.parents[1] / "experiments"))
     from provenance import commit
 
     from wavescale.card import versions
 
     path = RESULTS / f"{name}.json"
-    old = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     fresh = {(entry["case"], entry["gigabytes"]) for entry in entries}
-    entries = [entry for entry in old if (entry["case"], entry["gigabytes"]) not in fresh] + list(entries)
-    entries.sort(key=lambda entry: (entry["gigabytes"], list(CASES).index(entry["case"])))
-    lines = ",\n  ".join(json.dumps(entry) for entry in entries)
-    head = json.dumps({"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()})
+    by = {"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()}
+    kept = [entry for entry in old if (entry["case"], entry["gigabytes"]) not in fresh]
+    kept += [{**entry, **by} for entry in entries]
+    kept.sort(key=lambda entry: (entry["gigabytes"], list(CASES).index(entry["case"])))
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f'{head[:-1]},\n "entries": [\n  {lines}\n ]}}\n', encoding="utf-8")
+    path.write_text("[\n " + ",\n ".join(map(json.dumps, kept)) + "\n]\n", encoding="utf-8")
 
 
 @app.command()
@@ -134,7 +139,7 @@ def speed(
     for size in gigabytes or (0.5, 2.0):
         source = work / f"source-{size:g}"
         make_checkpoint(source, SHAPES[size])
-        for label in case or CASES:
+        for label in case or [label for label in CASES if "goal" in CASES[label]]:
             found = compared(CASES[label], source, work, size, rounds)
             rate = {arm: sorted(all_)[len(all_) // 2] for arm, all_ in found["seconds"].items()}
             console.print(label, f"{size:g} GB", {arm: round(median, 2) for arm, median in rate.items()})
@@ -171,17 +176,49 @@ def _largest(folder: Path) -> int:
 
 
 @app.command()
+def growth(work: Work, gigabytes: Sizes = None, rounds: Rounds = 3, case: str = "everything / 2") -> None:
+    """Time one case at all sizes in turn, on one file system that has room for all sources."""
+    sizes = gigabytes or list(SHAPES)
+    for size in sizes:
+        make_checkpoint(work / f"source-{size:g}", SHAPES[size])
+    seconds: dict[float, list[float]] = defaultdict(list)
+    written: dict[float, int] = {}
+    for _ in range(rounds):
+        for size in sizes:
+            found = resized(work / f"source-{size:g}", work / "out", CASES[case]["options"])
+            seconds[size].append(found.printed["seconds"])
+            written[size] = weights(work / "out")
+            shutil.rmtree(work / "out")
+    for size in sizes:
+        entry = {"source_bytes": weights(work / f"source-{size:g}"), "target_bytes": written[size]}
+        console.print(case, f"{size:g} GB", f"{sorted(seconds[size])[rounds // 2]:.2f} s")
+        _kept("growth", [{"case": case, "gigabytes": size, **entry, "seconds": seconds[size]}])
+
+
+@app.command()
 def ranks(work: Work, rounds: Rounds = 5, gigabytes: float = 0.5) -> None:
     """One process and two, each with one thread, on a case that computes more than it copies."""
     source = work / f"source-{gigabytes:g}"
     make_checkpoint(source, SHAPES[gigabytes])
     seconds: dict[str, list[float]] = {"1": [], "2": []}
+    digests: set[str] = set()
     for _ in range(rounds):
         for count, found in seconds.items():
             found.append(resized(source, work / "out", CASES[_COMPUTE_BOUND]["options"], int(count)).printed["seconds"])
+            digests.add(_digest(work / "out"))
             shutil.rmtree(work / "out")
-    console.print({count: sorted(found)[rounds // 2] for count, found in seconds.items()})
-    _kept("ranks", [{"case": _COMPUTE_BOUND, "gigabytes": gigabytes, "seconds": seconds}])
+    console.print({count: sorted(found)[rounds // 2] for count, found in seconds.items()}, f"same: {len(digests) == 1}")
+    entry = {"case": _COMPUTE_BOUND, "gigabytes": gigabytes, "seconds": seconds, "same": len(digests) == 1}
+    _kept("ranks", [entry])
+
+
+def _digest(folder: Path) -> str:
+    """Of all bytes of a checkpoint's weights."""
+    found = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
 
 
 if __name__ == "__main__":

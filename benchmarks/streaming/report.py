@@ -28,7 +28,7 @@ Entry = Mapping[str, Any]
 def entries(name: str) -> list[Entry]:
     """What was measured, or nothing."""
     path = RESULTS / f"{name}.json"
-    found: list[Entry] = json.loads(path.read_text(encoding="utf-8"))["entries"] if path.is_file() else []
+    found: list[Entry] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return found
 
 
@@ -72,11 +72,11 @@ def speeds(found: Sequence[Entry]) -> str:
 
 def memories(found: Sequence[Entry]) -> str:
     """One line a case, one column a size."""
-    sizes = sorted({entry["gigabytes"] for entry in found})
-    rows = [["case", *(f"{size:g} GB" for size in sizes)]]
+    sizes = {entry["gigabytes"]: entry["source_bytes"] / 1e9 for entry in found}
+    rows = [["case", *(f"source of {sizes[size]:.1f} GB" for size in sorted(sizes))]]
     for case in CASES:
         cells = []
-        for size in sizes:
+        for size in sorted(sizes):
             mine = [e for e in found if (e["case"], e["gigabytes"]) == (case, size)]
             bound = FIXED + TENSORS * mine[0]["largest_tensor_bytes"] if mine else 0
             cells.append(f"{mine[0]['anonymous_bytes'] / 1e6:,.0f} of {bound / 1e6:,.0f} MB" if mine else "-")
@@ -85,52 +85,77 @@ def memories(found: Sequence[Entry]) -> str:
     return table(rows)
 
 
-def drawn(found: Sequence[Entry]) -> None:
+def growths(found: Sequence[Entry]) -> str:
+    """One line a size: seconds, and seconds a byte beside those of the smallest."""
+    rows = [["case", "source → target", "seconds", "seconds a GB read or written", "of the smallest's"]]
+    for entry in found:
+        smallest = min((e for e in found if e["case"] == entry["case"]), key=moved)
+        each, least = (median(e["seconds"]) / moved(e) for e in (entry, smallest))
+        rows.append([
+            entry["case"],
+            f"{entry['source_bytes'] / 1e9:.2f} → {entry['target_bytes'] / 1e9:.2f} GB",
+            f"{median(entry['seconds']):.2f}",
+            f"{each:.3f}",
+            f"{each / least:.2f}",
+        ])  # fmt: skip
+    return table(rows)
+
+
+def drawn(memory: Sequence[Entry], growth: Sequence[Entry]) -> None:
     """Memory and time against the checkpoint's size."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for case in CASES:
-        mine = sorted((e for e in found if e["case"] == case), key=lambda e: float(e["source_bytes"]))
-        if not mine:
-            continue
-        at = [e["source_bytes"] / 1e9 for e in mine]
-        axes[0].plot(at, [e["anonymous_bytes"] / 1e6 for e in mine], "o-", label=case)
-        axes[1].plot(at, [e["seconds"] for e in mine], "o-", label=case)
+    for panel, found in zip(axes, (memory, growth), strict=True):
+        for case in CASES:
+            mine = sorted((e for e in found if e["case"] == case), key=moved)
+            if mine:
+                heights = [e["anonymous_bytes"] / 1e6 if panel is axes[0] else median(e["seconds"]) for e in mine]
+                panel.plot([e["source_bytes"] / 1e9 for e in mine], heights, "o-", label=case)
+        panel.legend(fontsize=7)
     axes[0].set(xlabel="source, GB", ylabel="private memory, MB", ylim=(0, None))
     axes[1].set(xlabel="source, GB", ylabel="seconds", ylim=(0, None))
-    axes[1].legend(fontsize=7)
     figure.savefig(DOCS / "speed.png", dpi=110, metadata={"Software": None})
 
 
 def main() -> None:
     """Write both files."""
-    speed, memory, ranks = entries("speed"), entries("memory"), entries("ranks")
-    head = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
-    rounds, start = len(speed[0]["seconds"]["cp"]), median(median(entry["start_seconds"]) for entry in speed)
-    parts = [
-        "# How fast, and in how much memory",
-        "Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, "
-        f"{head['threads']} threads. Throughput is bytes read and written a second: medians of {rounds} rounds, "
-        "in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes twice its "
-        "bytes. Seconds are those of the call; "
-        f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` measures "
-        "all of this, and its results are in `benchmarks/results`.",
-        speeds(speed),
-    ]
+    speed, memory, growth, ranks = (entries(name) for name in ("speed", "memory", "growth", "ranks"))
+    parts = ["# How fast, and in how much memory"]
+    if speed:
+        rounds, start = (min(len(e["seconds"]["cp"]) for e in speed), median(median(e["start_seconds"]) for e in speed))
+        parts += [
+            "Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, "
+            f"{speed[0]['threads']} threads. Throughput is bytes read and written a second: medians of {rounds} "
+            "rounds, in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes twice its "
+            "bytes; zeros of inserted layers are written by neither and not counted. Seconds are those of the call; "
+            f"Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` "
+            "measures all of this, and its results are in `benchmarks/results`.",
+            speeds(speed),
+        ]
     if memory:
-        drawn(memory)
         parts += [
             "## Memory",
             "Private memory (anonymous pages, seen from outside the process) at its highest, and what it may be: a "
-            "gigabyte and twice the largest tensor.",
+            "gigabyte and twice the largest tensor. The search for similar units (`--order similarity`) compares all "
+            "with all and has no such bound.",
             memories(memory),
-            "![Private memory and seconds against the size of the source](speed.png)",
         ]
+    if growth:
+        rounds = min(len(entry["seconds"]) for entry in growth)
+        parts += [
+            "## Time and size",
+            f"Sizes in turn on a memory-backed file system, medians of {rounds} rounds.",
+            growths(growth),
+        ]
+    if memory or growth:
+        drawn(memory, growth)
+        parts.append("![Private memory and seconds against the size of the source](speed.png)")
     if ranks:
         one, two = (median(ranks[0]["seconds"][count]) for count in ("1", "2"))
+        same = "the same to the byte" if ranks[0]["same"] else "**not** the same"
         parts += [
             "## Several processes",
             f"{ranks[0]['case']} of {ranks[0]['gigabytes']:g} GB, one thread a process: {one:.1f} s in one, "
-            f"{two:.1f} s in two, {one / two:.2f} times as fast. The files are the same to the byte.",
+            f"{two:.1f} s in two, {one / two:.2f} times as fast. The files are {same}.",
         ]
     (DOCS / "speed.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
