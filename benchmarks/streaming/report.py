@@ -123,12 +123,12 @@ def main() -> None:
     if speed:
         rounds, start = (min(len(e["seconds"]["cp"]) for e in speed), median(median(e["start_seconds"]) for e in speed))
         parts += [
-            "Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, "
-            f"{speed[0]['threads']} threads. Throughput is bytes read and written a second: medians of {rounds} "
-            "rounds, in each of which all arms of a case run in turn. `cp` copies the target, so it reads and writes "
-            "twice its bytes; zeros of inserted layers are written by neither and not counted. Seconds are those of the "
-            f"call; Python, torch and transformers take {start:.1f} s more to start. `benchmarks/streaming/measure.py` "
-            "measures all of this, and its results are in `benchmarks/results`.",
+            f"""\
+Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file system, {speed[0]["threads"]} threads.
+Throughput is bytes read and written a second: medians of {rounds} rounds, in each of which all arms of a case run in
+turn. `cp` copies the target, so it reads and writes twice its bytes; zeros of inserted layers are written by neither
+and not counted. Seconds are those of the call; Python, torch and transformers take {start:.1f} s more to start.
+`benchmarks/streaming/measure.py` measures all of this, and its results are in `benchmarks/results`.""",
             speeds(speed),
         ]
     if memory:
