@@ -30,7 +30,7 @@ import torch
 import typer
 from rich.console import Console
 from synthetic import SHAPES, make_checkpoint
-from watched import Watched, watched
+from watched import CLOSE, SELDOM, Watched, watched
 
 HERE = Path(__file__).parent
 CASES: Mapping[str, Mapping[str, Any]] = json.loads((HERE / "cases.json").read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def weights(folder: Path) -> int:
     return sum(min(file.stat().st_size, 512 * file.stat().st_blocks) for file in folder.glob("*.safetensors"))
 
 
-def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0) -> Watched:
+def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0, interval: float = SELDOM) -> Watched:
     """One resize in a process of its own, or in several with one thread each."""
     python = [sys.executable]
     env = dict(os.environ)
@@ -58,7 +58,7 @@ def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0)
         env["OMP_NUM_THREADS"] = "1"
     if ranks > 1:
         python += ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    return watched([*python, str(HERE / "timed_resize.py"), str(source), str(out), json.dumps(options)], env)
+    return watched([*python, str(HERE / "timed_resize.py"), str(source), str(out), json.dumps(options)], env, interval)
 
 
 def copied(source: Path, out: Path) -> float:
@@ -153,7 +153,7 @@ def memory(work: Work, gigabytes: Sizes = None, case: Only = None) -> None:
         source = work / f"source-{size:g}"
         make_checkpoint(source, SHAPES[size])
         for label in case or CASES:
-            found = resized(source, work / "out", CASES[label]["options"])
+            found = resized(source, work / "out", CASES[label]["options"], interval=CLOSE)
             entry = {
                 "case": label,
                 "gigabytes": size,
