@@ -87,7 +87,7 @@ def test_a_process_that_ends_early_is_an_error_of_the_others(tmp_path: Path) -> 
         encoding="utf-8",
     )
     done = torchrun(script)
-    assert "another process of this run has ended" in done.stdout, done.stderr
+    assert "another process of this run has ended or cannot be reached" in done.stdout, done.stderr
 
 
 def test_a_machine_without_the_first_ones_folder_reads_its_own(source: Path, tmp_path: Path) -> None:

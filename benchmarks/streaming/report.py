@@ -64,7 +64,7 @@ def speeds(found: Sequence[Entry]) -> str:
             f"{moved(entry) / median(seconds['wavescale']):.2f} GB/s",
             f"{2 * entry['target_bytes'] / 1e9 / median(seconds['cp']):.2f} GB/s",
             f"**{share(entry, 'cp'):.2f}**",
-            f"{CASES[entry['case']]['goal']:g}",
+            f"{CASES[entry['case']].get('goal', '-')}",
             ", ".join(others),
         ])  # fmt: skip
     return table(rows)

@@ -330,6 +330,8 @@ def row_blocks(tensor: TensorPlan, here: int | None = None) -> Iterator[range]:
 
     Parameters
     ----------
+    tensor
+        Its plan.
     here
         How many rows there are, where they are not all.
     """

@@ -91,6 +91,7 @@ def resize(
     where = str(model.device) if device is None else device
     if shard is not None:
         target = empty_model(plan.family, plan.architecture, plan.config, like=model)
+        _check_fits(target, plan)
         places = _places(target)
         for tensor in plan.tensors:
             places[tensor.name].data = places[tensor.name].data.to(getattr(torch, tensor.dtype))
@@ -153,6 +154,7 @@ def resize_into(
     True
     """
     plan = plan_resize(source, like=target.config, artifacts=artifacts, calibrate=calibrate, **options)
+    _check_fits(target, plan)
     where = device or next((str(p.device) for p in target.parameters() if not p.is_meta), _mesh_device(target) or "cpu")
     _fill(target, source, plan, where, artifacts, calibrate, train_file)
     return plan
@@ -181,10 +183,9 @@ def _fill(
     calibrate: Calibrate | None,
     train_file: TrainFile | None,
 ) -> None:
-    """Make every parameter of a target, or the shard of it that is here."""
+    """Make every parameter of a target, or the shard of it that is here; a failure of one process is that of all."""
     import torch
 
-    _check_fits(target, plan)
     ranks = _sharing(target)
     found = ranks.once(lambda: _found(source, plan, device, given, calibrate, train_file))
     if any(parameter.is_meta for parameter in target.parameters()):

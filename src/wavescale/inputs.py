@@ -1,4 +1,4 @@
-"""Inputs to run a model on: random ones, and text through the source's own tokenizer."""
+"""Inputs to run a model on: random ones, text and images through the source's own tokenizer, and given batches."""
 
 from __future__ import annotations
 
@@ -103,6 +103,10 @@ def given_batches(
         What the user called them.
     most
         How many are taken; all by default.
+
+    Returns
+    -------
+    They, in their order; what their shapes should be is the model's business.
 
     Raises
     ------

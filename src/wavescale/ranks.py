@@ -115,12 +115,13 @@ def _all(talk: Callable[[], object]) -> None:
     Raises
     ------
     FaultError
-        One of them is gone.
+        One of them is gone, or cannot be reached.
     """
     try:
         talk()
     except RuntimeError as error:
-        raise FaultError(f"another process of this run has ended: {str(error).splitlines()[0]}") from error
+        told = str(error).partition("\n")[0]
+        raise FaultError(f"another process of this run has ended or cannot be reached: {told}") from error
 
 
 @contextmanager

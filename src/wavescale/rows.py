@@ -21,10 +21,12 @@ ALIGNED = 64
 
 
 def blocks(shape: tuple[int, ...], reads: int = 0) -> Iterator[range]:
-    """The rows of a tensor in stretches of a million entries or less.
+    """The rows of a tensor in stretches of a million entries or less, made of no more than that.
 
     Parameters
     ----------
+    shape
+        Of the tensor.
     reads
         Entries that the whole tensor is made of, where these are more than its own.
 

@@ -59,13 +59,26 @@ def test_threads_share_them(tmp_path: Path) -> None:
     opened.close()
 
 
-def test_what_closing_one_says_is_kept(tmp_path: Path) -> None:
-    opened, (first, second) = Descriptors(os.O_RDONLY, most=1), files(tmp_path, 2)
-    with opened.of(first) as descriptor:
-        pass
-    os.close(descriptor)  # closing it once more fails
-    with opened.of(second):
-        pass
-    assert len(opened.close()) == 1
+def test_what_closing_one_says_is_kept_and_the_others_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, close = Descriptors(os.O_RDONLY, most=1), os.close
+    seen: list[int] = []
+
+    def close_badly(descriptor: int) -> None:
+        close(descriptor)
+        if descriptor == seen[0]:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "close", close_badly)
+    for path in files(tmp_path, 2):
+        with opened.of(path) as descriptor:
+            seen.append(descriptor)
+    assert [failure.errno for failure in opened.close()] == [28]
+    assert not any(map(is_open, seen))
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    opened = Descriptors(os.O_RDONLY)
     with pytest.raises(FileNotFoundError), opened.of(tmp_path / "missing"):
         pass

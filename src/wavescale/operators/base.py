@@ -43,9 +43,9 @@ class Operator(ABC):
 
     @property
     def scaling(self) -> float | None:
-        """The largest entry where all are zero or powers of two and one in a row, so that half types lose nothing.
+        """The largest entry where all are zero or powers of two and one in a row; else None.
 
-        Nothing but the last bit of numbers near the smallest there are, where it is below one.
+        Half types then lose nothing, but for the last bits of the smallest numbers where it is below one.
         """
         return None
 
