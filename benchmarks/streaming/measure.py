@@ -7,9 +7,10 @@
     python benchmarks/streaming/report.py                                             # docs/speed.md and .png
 
 Every arm of a comparison runs once in each round, in turn, so that a machine that drifts slows all of them
-alike. `cp` copies the target, which reads and writes twice its bytes; throughput is bytes read and written over
-seconds for both. Bytes are those that files take: neither resizing nor `cp` writes the zeros of inserted layers.
-Seconds are without the start of Python, torch and transformers, which is given beside.
+alike, and begins by deleting what the one before has written (`timing.py`). `cp` copies the target, which reads and
+writes twice its bytes; throughput is bytes read and written over seconds for both. Bytes are those that files take:
+neither resizing nor `cp` writes the zeros of inserted layers. Seconds are without the start of Python, torch and
+transformers, which is given beside.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -61,13 +60,6 @@ def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0,
     return watched([*python, str(HERE / "timed_resize.py"), str(source), str(out), json.dumps(options)], env, interval)
 
 
-def copied(source: Path, out: Path) -> float:
-    """Seconds of `cp -r`."""
-    began = time.perf_counter()
-    subprocess.run(["cp", "-r", str(source), str(out)], check=True)
-    return time.perf_counter() - began
-
-
 def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float, rounds: int) -> dict[str, Any]:
     """All arms of a case in turn: seconds of each round, and the memory that the resize took."""
     target = work / "target"
@@ -82,26 +74,26 @@ def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float
         starts.append(found.seconds - found.printed["seconds"])
         return float(found.printed["seconds"])
 
-    def other(name: str, script: str, *arguments: str) -> Callable[[Path], float]:
+    def other(name: str, script: str, *arguments: str, of: Path = source) -> Callable[[Path], float]:
         def run(out: Path) -> float:
-            found = watched([sys.executable, str(HERE / script), str(source), str(out), *arguments])
+            found = watched([sys.executable, str(HERE / script), str(of), str(out), *arguments])
             memory[name].append(found.anonymous)
             return float(found.printed["seconds"])
 
         return run
 
     arms["wavescale"] = ours
-    arms["cp"] = lambda out: copied(target, out)
+    arms["cp"] = other("cp", "timed_copy.py", of=target)
     if case.get("mergekit"):
         arms["mergekit"] = other("mergekit", "stacked_by_mergekit.py", str(layers))
     if case.get("straightforward") and gigabytes == min(SHAPES):
         arms["straightforward"] = other("straightforward", "straightforward.py")
     resized(source, target, case["options"])
+    shutil.copytree(target, work / "out")  # for the first arm to delete
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, run in arms.items():
             seconds[name].append(run(work / "out"))
-            shutil.rmtree(work / "out")
     found = {
         "source_bytes": weights(source),
         "target_bytes": weights(target),
@@ -110,6 +102,7 @@ def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float
         "anonymous_bytes": memory,
     }
     shutil.rmtree(target)
+    shutil.rmtree(work / "out")
     return found
 
 
@@ -183,13 +176,15 @@ def growth(work: Work, gigabytes: Sizes = None, rounds: Rounds = 3, case: str = 
         make_checkpoint(work / f"source-{size:g}", SHAPES[size])
     seconds: dict[float, list[float]] = defaultdict(list)
     written: dict[float, int] = {}
-    for _ in range(rounds):
+    for turn in range(-1, rounds):  # the first round makes what the second deletes
         for size in sizes:
-            found = resized(work / f"source-{size:g}", work / "out", CASES[case]["options"])
-            seconds[size].append(found.printed["seconds"])
-            written[size] = weights(work / "out")
-            shutil.rmtree(work / "out")
+            out = work / f"out-{size:g}"
+            found = resized(work / f"source-{size:g}", out, CASES[case]["options"])
+            if turn >= 0:
+                seconds[size].append(found.printed["seconds"])
+            written[size] = weights(out)
     for size in sizes:
+        shutil.rmtree(work / f"out-{size:g}")
         entry = {"source_bytes": weights(work / f"source-{size:g}"), "target_bytes": written[size]}
         console.print(case, f"{size:g} GB", f"{sorted(seconds[size])[rounds // 2]:.2f} s")
         _kept("growth", [{"case": case, "gigabytes": size, **entry, "seconds": seconds[size]}])
@@ -202,11 +197,12 @@ def ranks(work: Work, rounds: Rounds = 5, gigabytes: float = 0.5) -> None:
     make_checkpoint(source, SHAPES[gigabytes])
     seconds: dict[str, list[float]] = {"1": [], "2": []}
     digests: set[str] = set()
+    resized(source, work / "out", CASES[_COMPUTE_BOUND]["options"])  # for the first arm to delete
     for _ in range(rounds):
         for count, found in seconds.items():
             found.append(resized(source, work / "out", CASES[_COMPUTE_BOUND]["options"], int(count)).printed["seconds"])
             digests.add(_digest(work / "out"))
-            shutil.rmtree(work / "out")
+    shutil.rmtree(work / "out")
     console.print({count: sorted(found)[rounds // 2] for count, found in seconds.items()}, f"same: {len(digests) == 1}")
     entry = {"case": _COMPUTE_BOUND, "gigabytes": gigabytes, "seconds": seconds, "same": len(digests) == 1}
     _kept("ranks", [entry])

@@ -6,23 +6,22 @@ python benchmarks/streaming/stacked_by_mergekit.py SOURCE OUT LAYERS
 
 from __future__ import annotations
 
-import json
 import sys
-import time
+from pathlib import Path
 
 import transformers  # noqa: F401
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from timing import cleared, timed
 
 
 def main() -> None:
     source, out, layers = sys.argv[1], sys.argv[2], int(sys.argv[3])
     slices = [{"sources": [{"model": source, "layer_range": [0, layers]}]} for _ in range(2)]
     asked = MergeConfiguration(slices=slices, merge_method="passthrough", dtype="bfloat16")
-    began = time.perf_counter()
-    run_merge(asked, out, MergeOptions(copy_tokenizer=False, lazy_unpickle=True, quiet=True))
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+    cleared(Path(out))
+    timed(lambda: run_merge(asked, out, MergeOptions(copy_tokenizer=False, lazy_unpickle=True, quiet=True)))
 
 
 if __name__ == "__main__":

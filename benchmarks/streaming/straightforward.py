@@ -8,10 +8,8 @@ that it prints is without Python's start.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 import pywt
 import torch
 from safetensors.torch import load_file, save_file
+from timing import cleared, timed
 
 _LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
 
@@ -29,9 +28,8 @@ def grown(stacked: np.ndarray, axes: tuple[int, ...], wavelet: str) -> np.ndarra
     return pywt.waverecn([stacked, details], wavelet, mode="periodization", axes=axes)
 
 
-def main() -> None:
-    source, out = Path(sys.argv[1]), Path(sys.argv[2])
-    began = time.perf_counter()
+def resized(source: Path, out: Path) -> None:
+    """Load, transform and save a whole checkpoint."""
     tensors: dict[str, torch.Tensor] = {}
     for file in sorted(source.glob("*.safetensors")):
         tensors |= load_file(file)
@@ -48,7 +46,12 @@ def main() -> None:
         made |= {name: layer.contiguous() for name, layer in zip(names, whole, strict=True)}
     out.mkdir()
     save_file(made, out / "model.safetensors", metadata={"format": "pt"})
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+
+
+def main() -> None:
+    source, out = Path(sys.argv[1]), Path(sys.argv[2])
+    cleared(out)
+    timed(lambda: resized(source, out))
 
 
 if __name__ == "__main__":

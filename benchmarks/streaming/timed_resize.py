@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from pathlib import Path
 
 import torch  # noqa: F401  (what is imported here is not timed)
+from timing import cleared, timed
 from transformers import LlamaConfig  # noqa: F401  (brings much of transformers with it)
 
 from wavescale.on_disk import resize_checkpoint
@@ -21,10 +22,8 @@ from wavescale.ranks import launched
 def main() -> None:
     source, out, options = sys.argv[1:]
     with launched() as ranks:
-        began = time.perf_counter()
-        resize_checkpoint(source, out, ranks=ranks, **json.loads(options))
-        if ranks.first:
-            print(json.dumps({"seconds": time.perf_counter() - began}))
+        ranks.once(lambda: cleared(Path(out)))
+        timed(lambda: resize_checkpoint(source, out, ranks=ranks, **json.loads(options)), told=ranks.first)
 
 
 if __name__ == "__main__":
