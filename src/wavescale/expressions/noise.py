@@ -29,6 +29,8 @@ _OPPOSITES = np.stack([_SIGNS, -_SIGNS], axis=2).reshape(256, -1)
 _SAMPLE, _STRETCHES = 1 << 18, 16
 # Bits that Philox draws at a time: four words of 64.
 _DRAWN = 256
+# The signs of a row are those of the row before from here on, so that a block needs few of them.
+_STEP = 64
 
 
 class Drawn(Expression):
@@ -130,12 +132,12 @@ class Details(Drawn):
         """Along an axis that every row has whole."""
         outer, m = prod(self.of_shape[1 : self.axis]) * self.before, self.operator.m
         view = total.view(len(rows) * outer, m, -1)
-        shape = (view.shape[0], len(pairs), view.shape[2])
-        start = rows.start * outer * shape[1] * shape[2]
-        if shape[2] == 1 and (pairs.reshape(-1) == np.arange(pairs.size)).all() and (sizes == sizes[0]).all():
-            view[:, : pairs.size, 0].add_(_signed(shape[:2], self.seed, start, sizes, total, paired=True))
+        lines = range(rows.start * outer, rows.stop * outer)
+        inner = view.shape[2]
+        if inner == 1 and (pairs.reshape(-1) == np.arange(pairs.size)).all() and (sizes == sizes[0]).all():
+            view[:, : pairs.size, 0].add_(_signed(lines, (len(pairs),), self.seed, sizes[:1], total, paired=True))
             return
-        parts = _signed(shape, self.seed, start, sizes, total)
+        parts = _signed(lines, (len(pairs), inner), self.seed, sizes, total)
         for side, places in enumerate(pairs.T):
             stretch = _stretch(places)
             if stretch is None:
@@ -158,9 +160,8 @@ class Details(Drawn):
             if not len(touched):
                 continue
             drawn = slice(int(touched[0]), int(touched[-1]) + 1)
-            shape = (1, drawn.stop - drawn.start, rest)
-            start = (slab * len(pairs) + drawn.start) * rest
-            parts = _signed(shape, self.seed, start, sizes[drawn], total)[0]
+            lines = range(slab * len(pairs) + drawn.start, slab * len(pairs) + drawn.stop)
+            parts = _signed(lines, (rest,), self.seed, sizes[drawn], total)
             for side in (0, 1):
                 mine = np.flatnonzero(inside[drawn, side])
                 index = _index(places[drawn, side][mine], view)
@@ -223,15 +224,14 @@ class Fresh(Drawn):
         some = _span(rows)
         rest = prod(self.of_shape[1:])
         size = self.factor * source.once(("fresh", self.like), lambda: self._rms(source))
-        sizes = np.full(rest, size, dtype=np.float32)
-        found = _signed((len(some), rest), self.seed, some.start * rest, sizes, torch.empty(0))
+        found = _signed(some, (rest,), self.seed, np.array([size], dtype=np.float32), torch.empty(0))
         found = found.view(len(some), *self.of_shape[1:])
         old = torch.ones((1,) * found.ndim, dtype=torch.bool)
         for operator, axis, before, after in self.padded:
             known = np.tile(np.repeat(operator.copied >= 0, after), before)
             known = known[some.start : some.stop] if axis == 0 else known
             old = old & torch.from_numpy(known).view(*(-1 if at == axis else 1 for at in range(found.ndim)))
-        return taken(found.masked_fill_(old, 0.0), 0, within(rows, some))
+        return taken(found.masked_fill(old, 0.0), 0, within(rows, some))
 
     def _rms(self, source: Source) -> float:
         import torch
@@ -279,32 +279,37 @@ def _stretch(places: np.ndarray[Any, Any]) -> slice | None:
 
 
 def _signed(
-    shape: Shape, seed: int, start: int, sizes: Sizes, like: torch.Tensor, paired: bool = False
+    rows: range, shape: Shape, seed: int, sizes: Sizes, like: torch.Tensor, paired: bool = False
 ) -> torch.Tensor:
-    """Numbers with random signs, from a place in the tensor's stream on.
+    """Numbers with random signs, of shape (rows, …); rows share memory where they share signs.
 
     Parameters
     ----------
+    rows
+        Those of the tensor that are asked for.
     shape
-        Of the numbers: (outer, middle, …).
+        Of one row.
     sizes
-        Along the middle axis.
+        Along the axis before the last, or one for all.
     like
         Has the dtype and the device.
     paired
-        Whether each number is followed by its opposite on the last axis; the sizes are then all the same.
+        Whether each number is followed by its opposite on the last axis, which is then twice as long, of one size.
     """
     import torch
 
-    count, each = prod(shape), 2 if paired else 1
+    same = bool((sizes == sizes[:1]).all())
+    each, step = prod(shape), min(prod(shape), _STEP)
+    start, count = rows.start * step, (len(rows) - 1) * step + each
     skipped = start % _DRAWN
     stream = np.random.Philox(key=seed, counter=start // _DRAWN)
     words = stream.random_raw(4 * -(-(skipped + count) // _DRAWN)).astype("<u8", copy=False)
-    same = bool((sizes == sizes[:1]).all())
     table = _table(float(sizes[0]) if same else 1.0, like.dtype, paired)
-    entries = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)).view(like.dtype)
-    signs = entries[each * skipped : each * (skipped + count)].view(*shape[:-1], -1).to(like.device)
-    return signs if same else signs * torch.from_numpy(sizes)[:, None].to(like)
+    entries = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)).view(like.dtype).to(like.device)
+    wide = 2 if paired else 1
+    found = entries.as_strided((len(rows), wide * each), (wide * step, 1), wide * skipped)
+    found = found.view(len(rows), *shape[:-1], wide * shape[-1])
+    return found if same else found * torch.from_numpy(sizes)[:, None].to(like)
 
 
 @lru_cache(maxsize=16)
