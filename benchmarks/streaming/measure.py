@@ -9,8 +9,8 @@
 Every arm of a comparison runs once in each round, in turn, so that a machine that drifts slows all of them
 alike, and begins by deleting what the one before has written (`timing.py`). `cp` copies the target, which reads and
 writes twice its bytes; throughput is bytes read and written over seconds for both. Bytes are those that files take:
-neither resizing nor `cp` writes the zeros of inserted layers. Seconds are without the start of Python, torch and
-transformers, which is given beside.
+neither resizing nor `cp` writes the zeros of inserted layers. Sources and targets are in files of 400 MB. Seconds are
+without the start of Python, torch and transformers, which is given beside.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from synthetic import SHAPES, make_checkpoint
+from synthetic import SHAPES, SHARD_BYTES, make_checkpoint
 from watched import CLOSE, SELDOM, Watched, watched
 
 HERE = Path(__file__).parent
@@ -51,6 +51,7 @@ def weights(folder: Path) -> int:
 
 def resized(source: Path, out: Path, options: Mapping[str, Any], ranks: int = 0, interval: float = SELDOM) -> Watched:
     """One resize in a process of its own, or in several with one thread each."""
+    options = {"max_shard_size": SHARD_BYTES, **options}
     python = [sys.executable]
     env = dict(os.environ)
     if ranks:

@@ -13,6 +13,7 @@ import transformers  # noqa: F401
 from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
+from synthetic import SHARD_BYTES
 from timing import cleared, timed
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     slices = [{"sources": [{"model": source, "layer_range": [0, layers]}]} for _ in range(2)]
     asked = MergeConfiguration(slices=slices, merge_method="passthrough", dtype="bfloat16")
     cleared(Path(out))
-    timed(lambda: run_merge(asked, out, MergeOptions(copy_tokenizer=False, lazy_unpickle=True, quiet=True)))
+    options = MergeOptions(copy_tokenizer=False, lazy_unpickle=True, quiet=True, out_shard_size=SHARD_BYTES)
+    timed(lambda: run_merge(asked, out, options))
 
 
 if __name__ == "__main__":

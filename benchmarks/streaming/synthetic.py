@@ -64,7 +64,11 @@ SHAPES = {
 }
 
 
-def make_checkpoint(folder: Path, shape: Shape, shard_bytes: int = 1 << 30) -> int:
+# Of a file. Large models come in many files of 5 GB; these come in as many for their size.
+SHARD_BYTES = 400_000_000
+
+
+def make_checkpoint(folder: Path, shape: Shape, shard_bytes: int = SHARD_BYTES) -> int:
     """Write a checkpoint, unless it is there; returns the bytes of its weights."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():

@@ -68,7 +68,7 @@ class Details(Drawn):
     their own (METHOD, exact growth: breaking twins). Copies of a unit are paired, and the two of a pair
     get the same number with opposite signs; of an odd count the last gets none. All numbers of a tensor
     are of one size with signs drawn at random: that of the source's own detail band along the axis, one
-    level down, times a factor.
+    level down, times a factor. A row's signs are those of the row before from the 64th on.
 
     Attributes
     ----------
