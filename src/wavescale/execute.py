@@ -29,6 +29,8 @@ T = TypeVar("T")
 _MOST_THREADS = 16
 # Threads that keep a GPU busy while others read and write.
 _GPU_THREADS = 4
+# The most that glibc can be made to keep when it is freed, and a page of what it writes beside it.
+_LARGEST_KEPT = (32 << 20) - (4 << 10)
 # Gives rows of a source tensor by its name on disk, as they are stored, with storage of their own.
 ReadRows = Callable[[str, Rows], "torch.Tensor"]
 # Takes rows of a target tensor.
@@ -255,6 +257,7 @@ def stream(
     """
     import torch
 
+    _keep_what_is_freed()
     before = torch.get_num_threads()
     threads = min(before if made.on_cpu else max(before, _GPU_THREADS), _MOST_THREADS)
     queue, lock = _Queue(files), Lock()
@@ -295,6 +298,17 @@ def stream(
                     raise
     finally:
         torch.set_num_threads(before)
+
+
+def _keep_what_is_freed() -> None:
+    """Let each block be made in the memory of the block before.
+
+    glibc gives a large allocation back to the system when it is freed, and writing to the next one takes a page fault
+    for every 4 kB, until one as large has been freed once (M_MMAP_THRESHOLD in mallopt(3)). So one is, untouched.
+    """
+    import torch
+
+    torch.empty(_LARGEST_KEPT, dtype=torch.uint8)
 
 
 class _Queue:
