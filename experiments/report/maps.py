@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,15 +75,24 @@ def draw_maps(rows: Sequence[Row], data: Data, docs: Path, runs: Path) -> list[P
 
 
 def kept_models(row: Row, work: Path, runs: Path) -> dict[str, Path]:
-    """Folders of a row's models by what they are: the source, starts, and the models that runs ended with."""
+    """Folders of a row's models by what they are: the source, starts, and the models that runs ended with.
+
+    Each is of the first seed whose model is there.
+    """
     named = next((run.source_run for run in row.runs.values() if run.source_run is not None), None)
     found: dict[str, Path] = {}
     if named is not None:
         found["source"] = work / load_run(row.first.scale, *named, runs=runs).folder / "model"
     shown: list[Run] = [row.runs[name] for name in SHOWN if name in row.runs]
     for told, part in (("start", "start"), ("trained", "model")):
-        found |= {f"{run.method}\n{told}": work / run.folder / part for run in shown}
-    return {name: folder for name, folder in found.items() if (folder / "config.json").is_file()}
+        for run in shown:
+            of_seeds = [work / replace(run, seed=seed).folder / part for seed in run.seeds]
+            found[f"{run.method}\n{told}"] = next(filter(_is_model, of_seeds), of_seeds[0])
+    return {name: folder for name, folder in found.items() if _is_model(folder)}
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def _of_text(task: Task, models: Mapping[str, Path]) -> tuple[list[str], list[Column]]:

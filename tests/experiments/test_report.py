@@ -322,15 +322,17 @@ def test_maps_are_drawn_of_the_models_that_are_there(tmp_path: Path) -> None:
     }
     for row in ("gpt-s2l", "deit-s2l", "bert-s2l"):
         for method in ("scratch", "source", "wavescale"):
-            configs[f"{row}/{method}"] = {"options": {} if method == "wavescale" else None}
+            configs[f"{row}/{method}"] = (
+                {"options": {}, "seeds": [0, 1]} if method == "wavescale" else {"options": None}
+            )
     for name, content in configs.items():
         path = tmp_path / "runs" / "cpu" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
     work, file = tmp_path / "work", HERE.parent / "LICENSE"
     for row in ("gpt-s2l", "deit-s2l"):
-        for method, part in (("source", "model"), ("scratch", "start"), ("wavescale", "start")):
-            run = load_run("cpu", row, method, runs=tmp_path / "runs")
+        for method, part, seed in (("source", "model", 0), ("scratch", "start", 0), ("wavescale", "start", 1)):
+            run = load_run("cpu", row, method, seed, runs=tmp_path / "runs")
             model = fresh_model(run, load_task(run, Data(None, (file,), work)), SIZES | {"num_hidden_layers": 2})
             model.save_pretrained(work / run.folder / part)
     arguments = ["maps", "--work", str(work), "--docs", str(tmp_path / "docs"), "--runs", str(tmp_path / "runs")]
