@@ -38,6 +38,7 @@ SOURCE = {
     "s": torch.tensor([2.0, 1.0, -1.0]),
     "c": torch.tensor([1, 0, 1]),
     "g": torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64),
+    "wide": torch.arange(600.0, dtype=torch.float64).view(6, 100).sin(),
 }
 W, G = Read("w", (6, 4)), Read("g", (4,))
 # Three units become two: the second alone, and twice the first less the third.
@@ -91,7 +92,7 @@ def test_nodes_compute_what_they_say_in_the_shape_they_say(expression: Expressio
 def details(shape: tuple[int, ...], n: int, axis: int, before: int, after: int, tiled: bool = False) -> Details:
     m = shape[axis] // (before * after)
     source = (*shape[:axis], before * n * after, *shape[axis + 1 :])
-    name = {(6, 4): "w", (4,): "g"}.get(source, "x")
+    name = {(6, 4): "w", (4,): "g", (6, 100): "wide"}.get(source, "x")
     operator = Replicate(n=n, m=m, divide="count", tiled=tiled)
     return Details(Read(name, source), before, operator, shape, "x", axis, before, after, 7)
 
@@ -105,13 +106,26 @@ DETAILS = [
     details((13, 4), 6, 0, 1, 1),
     details((12, 4), 3, 0, 1, 2),
     details((12, 4), 3, 0, 2, 1, tiled=True),
+    # Rows so long that they share signs.
+    details((6, 200), 100, 1, 1, 1),
+    details((6, 200), 100, 1, 1, 1, tiled=True),
+    details((12, 100), 6, 0, 1, 1),
 ]
 
 UNITS = (CopyAndPad(n=3, m=5, padding="zero", once=True), 0, 1, 2)
 FRESH = [
     Fresh(W, (UNITS,), (10, 4), 7),
     Fresh(W, (UNITS, (CopyAndPad(n=4, m=9, padding="zero", once=True), 1, 1, 1)), (10, 9), 7, 2.0),
+    Fresh(Read("wide", (6, 100)), (UNITS,), (10, 100), 7),
 ]
+
+
+def test_rows_share_signs_and_no_two_have_the_same() -> None:
+    found = DETAILS[-3].compute(SOURCE.__getitem__)
+    assert torch.equal(found[:, ::2], -found[:, 1::2])
+    signs = found[:, ::2].sign()
+    assert torch.equal(signs[1:, :36], signs[:-1, 64:])
+    assert len(set(map(tuple, signs.tolist()))) == len(signs)
 
 
 def test_fresh_numbers_stand_where_nothing_was_and_are_as_large_as_the_source() -> None:
