@@ -40,6 +40,8 @@ FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
 _BAND = ALIGNED // 2
+# Numbers that processors multiply at once; products of other widths take almost twice as long.
+_VECTOR = 8
 # Target samples of a stretch where stretches lie among rows, and a product for each costs little.
 _STRETCH = 4
 # Up to so many taps that are the same in all rows are added one after the other rather than by dense products.
@@ -81,9 +83,23 @@ class Repetition:
         """Write the first target samples of lines of shape (lines, n); returns how many these are."""
         import torch
 
-        targets, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        targets = int(self.matrix.shape[0])
+        # One product for all stretches.
+        stretches = self._stretches(lines)
+        matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
+        made = self.count * targets
+        if made == out.shape[1]:
+            _product(stretches, matrix, out.view(-1, targets))
+        else:
+            out[:, :made] = (stretches @ matrix).view(-1, made)
+        return made
+
+    def _stretches(self, lines: torch.Tensor) -> torch.Tensor:
+        """The stretches of all lines, of shape (stretches, source samples), one after the other in memory."""
+        width = int(self.matrix.shape[1])
+        if self.first == 0 and width == self.step and self.count * width == self.n:
+            return lines.reshape(-1, width)
         begins, inside = self._begins
-        # One product for all stretches; those that reach over the ends are put together by hand.
         stretches = lines.new_empty((len(lines), self.count, width))
         if inside:
             stretches[:, inside.start : inside.stop] = lines.as_strided(
@@ -91,18 +107,13 @@ class Repetition:
                 (lines.stride(0), self.step * lines.stride(1), lines.stride(1)),
                 lines.storage_offset() + begins[inside.start] * lines.stride(1),
             )
+        # Those that reach over the ends are put together by hand.
         for place in (*range(inside.start), *range(inside.stop, self.count)):
             begin = begins[place] % self.n
             before = min(width, self.n - begin)
             stretches[:, place, :before] = lines[:, begin : begin + before]
             stretches[:, place, before:] = lines[:, : width - before]
-        matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
-        made = self.count * targets
-        if made == out.shape[1]:
-            _product(stretches.view(-1, width), matrix, out.view(-1, targets))
-        else:
-            out[:, :made] = (stretches.view(-1, width) @ matrix).view(-1, made)
-        return made
+        return stretches.view(-1, width)
 
     def rows(self, x: torch.Tensor, sources: Rows, targets: range, out: torch.Tensor, gain: float) -> range:
         """Write target samples that are rows, from stretches that are rows where they lie.
@@ -208,8 +219,9 @@ class Taps:
         periods = gcd(self.n, m)
         rows, columns = m // periods, self.n // periods
         most = max(1, samples // rows)
-        # Rather a few less than samples that are left over.
-        grouped = next((found for found in range(most, most // 2, -1) if periods % found == 0), most)
+        # Rather a few less than samples that are left over, and rather whole vectors of a processor.
+        even = (found for found in range(most, most // 2, -1) if periods % found == 0)
+        grouped = max(even, key=lambda found: (found * rows % _VECTOR == 0, found), default=most)
         count = periods // grouped
         if rows > 2 * _BAND or count < 2:
             return None
@@ -224,9 +236,11 @@ class Taps:
             or not (self.weight[: len(row)] == self.weight[row % targets]).all()
         ):
             return None
-        first = int(place.min())
-        matrix = np.zeros((targets, int(place.max()) + 1 - first))
-        np.add.at(matrix, (np.arange(targets)[:, None], place - first), self.weight[:targets])
+        row, tap = np.nonzero(self.weight[:targets])
+        column = place[row, tap]
+        first = int(column.min())
+        matrix = np.zeros((targets, int(column.max()) + 1 - first))
+        np.add.at(matrix, (row, column - first), self.weight[row, tap])
         return Repetition(self.n, count, sources, first, matrix) if matrix.shape[1] <= self.n else None
 
     def matrix(self) -> np.ndarray[Any, Any]:
