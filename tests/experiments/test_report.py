@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ CONFIGS: dict[str, Any] = {
     "gpt-s2l/stack": {"options": {"depth": "stack"}},
     "gpt-s2l/hypercloning": {"options": {"preset": "hypercloning"}},
     "gpt-s2l/interleave": {"options": {"depth": "interleave"}, "seeds": [0, 1]},
+    "gpt-s2l/mango": {"options": {"preset": "mango"}},
     "gpt-s2l/ligo": {"options": {"preset": "ligo"}},
     "gpt-l2s/row": {**COMMON, "task": "causal", "data": TEXT, "source_run": ["gpt-s2l", "scratch"]},
     "gpt-l2s/scratch": {"source_run": None, "stop": "never"},
@@ -91,6 +93,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gpt-s2l", "hypercloning", 0, [5.0, 4.5, 4.0], {"start_flops": 20}),
         ("gpt-s2l", "interleave", 0, [6.0, 5.0, 4.0], {}),
         ("gpt-s2l", "interleave", 1, [6.2, 5.2, 4.7, 4.2], {}),
+        ("gpt-s2l", "mango", 0, [6.0, 5.5, math.nan], {}),
         ("gpt-s2l-wavelets", "haar", 0, [6.0, 4.5], {}),
         ("gpt-s2l-wavelets", "haar", 1, [6.2, 4.7], {}),
         ("gpt-s2l-wavelets", "db2", 0, [5.5, 4.8], {}),
@@ -154,6 +157,7 @@ def test_a_target_that_was_not_reached_has_no_number(rows: dict[str, Row]) -> No
     assert partly.told() == "not reached by 1 of 2: 4.321; else 25.0%"
     assert (partly.mean, partly.waiting) == (None, 1)
     assert saving_of(row, "ligo").told() == "not run yet"
+    assert saving_of(row, "mango").told() == "not reached: nan"
 
 
 def test_the_lead_is_over_shared_seeds(rows: dict[str, Row]) -> None:
@@ -173,7 +177,7 @@ def test_the_page_tells_what_was_found_and_what_is_missing(home: Path) -> None:
     assert line(summary, "method") == ["method", "gpt-l2s", "gpt-s2l"]
     assert line(summary, "wavescale") == ["wavescale", "not run yet", "62.5% (50.0 to 75.0)"]
     assert line(summary, "BoT in the paper") == ["BoT in the paper", "31.0%", "58.3%"]
-    ahead = "+25.0 points over interleave (3 of 4 baselines run)"
+    ahead = "+25.0 points over interleave (4 of 5 baselines run)"
     assert line(summary, "lead of wavescale over the best baseline")[1:] == ["-", ahead]
     assert (
         line(section(home, "What was trained"), "gpt-s2l", "1 layers × 8")[5] == "40 steps of 4 sequences of 16 tokens"
@@ -395,7 +399,15 @@ def test_the_page_opens_in_a_browser_without_any_network(browser: webdriver.Chro
 
     choose("gpt-s2l")
     curves = plotted(browser)
-    assert {name for name, _ in curves} == {"scratch", "wavescale", "bot-paper", "stack", "hypercloning", "interleave"}
+    assert {name for name, _ in curves} == {
+        "scratch",
+        "wavescale",
+        "bot-paper",
+        "stack",
+        "hypercloning",
+        "interleave",
+        "mango",
+    }
     assert curves["wavescale", 1] == ([0, 100, 200], [5.2, 4.7, 4.2])
     assert curves["hypercloning", 0][0] == [20, 120, 220]
     shapes = browser.execute_script("return document.getElementById('plot').layout.shapes")
