@@ -103,11 +103,14 @@ def _train(run: Run, bench: Bench) -> None:
 
 def _check_same(run: Run, outcome: Outcome, recorded: dict[str, Any]) -> None:
     """A model that was trained again has to end as the one whose result is there, or a row would mix two sources."""
-    found, before = (curve[-1][run.quality] for curve in (outcome.curve, recorded["curve"]))
-    if abs(found - before) > SAME * abs(before):
+    (found, step), (before, at) = (
+        (curve[-1][run.quality], curve[-1]["step"]) for curve in (outcome.curve, recorded["curve"])
+    )
+    if step != at or abs(found - before) > SAME * abs(before):
         raise ValueError(
             f"{run.row} {run.method} seed {run.seed}: its model was gone and ends with a {run.quality} of {found:.4f} "
-            f"now, {before:.4f} in its result. Delete the results of all runs that start from it, and its own."
+            f"after {step} steps now, {before:.4f} after {at} in its result. Delete the results of all runs that start "
+            "from it, and its own."
         )
 
 

@@ -171,6 +171,20 @@ def test_how_a_tensor_lies_in_memory_does_not_matter(n: int, m: int, wavelet: st
     torch.testing.assert_close(resample(x[:, ::2], m, wavelet=wavelet), resample(x[:, ::2].clone(), m, wavelet=wavelet))
 
 
+@pytest.mark.parametrize("wavelet", ["haar", "db4", "coif3", "bior2.2"])
+@pytest.mark.parametrize(("n", "m"), [(64, 128), (128, 64), (96, 144), (80, 112), (66, 99), (61, 97)])
+def test_rows_are_made_of_their_support_alone(n: int, m: int, wavelet: str) -> None:
+    operator = taps(n, m, wavelet)
+    whole = torch.randn((n, 7), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.from_numpy(operator.matrix()) @ whole
+    for rows in (range(m), range(8, 40), range(5, 50), range(m - 11, m), range(2), range(m - 1, m)):
+        support = operator.support(rows)
+        x = whole[support.start : support.stop] if isinstance(support, range) else whole[torch.from_numpy(support)]
+        torch.testing.assert_close(operator.apply(x, 0, rows, gain=2.0), 2 * expected[rows.start : rows.stop])
+        lying = x.t().contiguous().t()
+        torch.testing.assert_close(operator.apply(lying, 0, rows), expected[rows.start : rows.stop])
+
+
 def test_no_lines_stay_no_lines() -> None:
     assert resample(torch.empty(0, 8), 12, wavelet="db2").shape == (0, 12)
 
@@ -186,6 +200,8 @@ def test_numpy_keeps_dtype_and_agrees_with_torch(dtype: Any) -> None:
 def test_gradients_flow_through() -> None:
     x = torch.randn((2, 6), dtype=torch.float64, requires_grad=True)
     torch.autograd.gradcheck(lambda t: resample(t, 9, wavelet="db2"), (x,))
+    rows = torch.randn((32, 2), dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda t: resample(t, 64, axis=0, wavelet="db2"), (rows,))
 
 
 def test_the_same_size_changes_nothing() -> None:

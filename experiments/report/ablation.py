@@ -13,21 +13,22 @@ from report.tables import NOT_YET, Table
 
 
 def ends(row: Row) -> dict[str, tuple[float, float]]:
-    """For each wavelet that has been trained the quality at its start and at its end, the means over seeds."""
-    found = {}
-    for name in row.methods:
-        pairs = [(one.qualities[0], one.qualities[-1]) for one in row.trained[name]]
-        if pairs:
-            first, last = np.mean(pairs, axis=0)
-            found[name] = (float(first), float(last))
-    return found
+    """For each wavelet that has been trained the quality at its start and at its end, with the seed that all share."""
+    trained = ((name, one) for name in row.methods for one in row.trained[name])
+    return {name: (one.qualities[0], one.qualities[-1]) for name, one in trained if one.run.seed == one.run.seeds[0]}
 
 
-def best(row: Row) -> str | None:
-    """The wavelet of the best end."""
-    found = ends(row)
-    sign = 1 if row.first.greater_is_better else -1
-    return max(found, key=lambda name: sign * found[name][1], default=None)
+def noise(row: Row) -> float:
+    """How far the ends of one wavelet are apart over its seeds: the most of all that have several."""
+    of = [[one.qualities[-1] for one in row.trained[name]] for name in row.methods]
+    return max((max(found) - min(found) for found in of if found), default=0.0)
+
+
+def best(row: Row) -> set[str]:
+    """The wavelet of the best end, and those that are no further from it than seeds are from each other."""
+    found, sign = ends(row), 1 if row.first.greater_is_better else -1
+    top = max((sign * last for _, last in found.values()), default=0.0)
+    return {name for name, (_, last) in found.items() if sign * last >= top - noise(row)}
 
 
 def wavelets(rows: Sequence[Row]) -> list[str]:
@@ -41,13 +42,14 @@ def wavelet_table(rows: Sequence[Row]) -> Table:
     found, winners = [ends(row) for row in rows], [best(row) for row in rows]
     for name in wavelets(rows):
         cells = []
-        for row, pairs, winner in zip(rows, found, winners, strict=True):
+        for row, pairs, good in zip(rows, found, winners, strict=True):
             if name not in pairs:
                 cells.append(NOT_YET if name in row.methods else "")
                 continue
             first, last = pairs[name]
-            cells.append(f"{first:.3f} → " + (f"**{last:.3f}**" if name == winner else f"{last:.3f}"))
+            cells.append(f"{first:.3f} → " + (f"**{last:.3f}**" if name in good else f"{last:.3f}"))
         lines.append([name, *cells])
+    lines.append(["seeds differ by", *(f"{noise(row):.3f}" if ends(row) else NOT_YET for row in rows)])
     reported = [REPORTED.get(row.name.removesuffix(WAVELETS)) for row in rows]
     lines.append(["best in the paper", *((one and one.wavelet) or "" for one in reported)])
     return lines

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,6 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _seed(one: Trained) -> dict[str, Any]:
     places: dict[str, list[float]] = {axis: [float(f"{place:.6g}") for place in one.along(axis)] for axis in AXES}
-    return {"seed": one.run.seed, "quality": [round(value, 5) for value in one.qualities], **places}
+    # JSON has no NaN: where a run has diverged its curve has a gap.
+    quality = [round(value, 5) if isfinite(value) else None for value in one.qualities]
+    return {"seed": one.run.seed, "quality": quality, **places}

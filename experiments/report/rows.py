@@ -38,6 +38,10 @@ class Trained:
         """The quality at each mark."""
         return [point[self.run.quality] for point in self.result["curve"]]
 
+    def quality_at(self, share: float) -> float:
+        """The quality at a share of the budget, linear between the marks."""
+        return outcomes.quality_at(self.result["curve"], self.run.quality, share * self.result["run"]["steps"])
+
     @property
     def steps(self) -> list[int]:
         """The step of each mark."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isinf
+from statistics import fmean
 
 from transfer.outcomes import Measure, saving
 from transfer.runs import SCRATCH
@@ -89,16 +90,20 @@ def baselines(row: Row) -> list[str]:
 def lead(row: Row, method: str) -> tuple[float, str] | None:
     """By how much of r a method is ahead of the best baseline, over the seeds that both have, and which that is.
 
-    None where the method, or every baseline, has no r yet or did not come to the quality.
+    Of one seed a baseline may be lucky, so only those are looked at that share the most seeds with the method. None
+    where the method, or every baseline, has no r yet or did not come to the quality.
     """
     mine = saving_of(row, method)
+    if mine.mean is None:
+        return None
     others = {name: saving_of(row, name) for name in baselines(row)}
-    means = {name: other.mean for name, other in others.items()}
-    reached = {name: mean for name, mean in means.items() if mean is not None}
-    if mine.mean is None or not reached:
+    shared = {name: set(mine.values) & set(other.values) for name, other in others.items() if other.mean is not None}
+    most = max(map(len, shared.values()), default=0)
+    if most == 0:
         return None
-    best = max(reached, key=lambda name: reached[name])
-    shared = sorted(set(mine.values) & set(others[best].values))
-    if not shared:
-        return None
-    return sum(mine.values[seed] - others[best].values[seed] for seed in shared) / len(shared), best
+    leads = [
+        (fmean(mine.values[seed] - others[name].values[seed] for seed in seeds), name)
+        for name, seeds in shared.items()
+        if len(seeds) == most
+    ]
+    return min(leads)

@@ -128,14 +128,18 @@ def chosen(trained: Sequence[Trained], row: Row) -> tuple[str, str]:
 
 
 def tuning_table(rows: Sequence[Row]) -> Table:
-    """The quality after fine-tuning, method by method."""
+    """The quality after a third of fine-tuning and after all of it, method by method."""
     methods = sorted({name for row in rows for name in row.methods}, key=lambda n: (n != SCRATCH, *_ours_first(n)))
-    lines = [["method", *(f"{row.name}, {row.first.quality}" for row in rows)]]
+    lines = [
+        ["method", *(f"{row.name}, {row.first.quality} {when}" for row in rows for when in ("early", "at the end"))]
+    ]
     for method in methods:
-        cells = [""] * len(rows)
-        for at, row in enumerate(rows):
-            if method in row.runs:
-                ends = [one.qualities[-1] for one in row.trained[method]]
-                cells[at] = spread(ends, "{:.4f}") if ends else NOT_YET
+        cells = []
+        for row in rows:
+            trained = row.trained.get(method, ())
+            missing = NOT_YET if method in row.runs else ""
+            for share in (1 / 3, 1.0):
+                found = [one.quality_at(share) for one in trained]
+                cells.append(spread(found, "{:.4f}") if found else missing)
         lines.append([method, *cells])
     return lines

@@ -40,10 +40,13 @@ one chose. From its highest value the rate falls as a cosine over the whole budg
 method.
 """
 TUNING = """Models of the rows above are resized and trained on another task at once, with no pre-training in between.
-The quality at the end of the budget:
+The quality after a third of the budget, and at its end:
 """
-WAVELETS = """The paper's way with other wavelets, all at one rate. The quality at the start → after the budget;
-**bold** is the best end of a row.
+WAVELETS = """The paper's way with other wavelets, all with one seed and at the rate that probes chose for the paper's
+way. The quality at the start → after the budget; **bold** is the best end of a row, and what is no further from it than
+the ends of Haar are from each other over its seeds. The paper's transform joins the last layer to the first, and
+filters that are long for six layers or three carry layers over: db4, coif3 and sym4 have the first ones of the source
+last. `ordered` is the same wavelet with the two ends apart, so that layers stay in their order, and with whole heads.
 """
 MAPS = f"""Made by `python -m report maps` from models that runs have kept: `start` is before any training, `trained` is
 where the run ended. For text, attention over the first {TOKENS} tokens of a held-out window, the mean over heads: a

@@ -62,7 +62,8 @@ def read_images(data: Mapping[str, Any], folder: Path | None, train: bool) -> Im
     data
         `size` and `channels` to bring images of folders and of the hub to; `hub`: arguments of
         `datasets.load_dataset`, with `columns` for image and label and `splits`, where no folder is given; `digits`:
-        scikit-learn's handwritten digits instead, of which every fifth is measured on.
+        scikit-learn's handwritten digits instead, of which every fifth is trained on: all would leave too little to
+        learn from other images.
     folder
         Holds IDX files (MNIST's format, as `train-images-idx3-ubyte.gz`), or one folder of images for each class
         below `train`, and for all or some of them below `test`.
@@ -124,7 +125,7 @@ def _digits(train: bool) -> Images:
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    chosen = (np.arange(len(found.target)) % 5 != 0) == train
+    chosen = (np.arange(len(found.target)) % 5 == 0) == train
     large = found.images[chosen].repeat(3, axis=1).repeat(3, axis=2) * 15
     pixels = np.pad(large, ((0, 0), (2, 2), (2, 2)))[..., None].astype(np.uint8)
     return Images(list(pixels), found.target[chosen].astype(np.int64))
@@ -164,7 +165,7 @@ class Plain(Dataset[Example]):
 
 @dataclass(frozen=True)
 class Augmented:
-    """Images as they are trained on: mirrored, shifted, and partly erased at random.
+    """Images as they are trained on: mirrored, shifted and partly erased at random.
 
     Of the DeiT recipe (Touvron et al. 2021, arXiv 2012.12877, table 9) these are what small grey images bear; mixing
     of pairs and smoothing of labels are the collator's and the loss's.
@@ -173,6 +174,8 @@ class Augmented:
     ----------
     images
         To draw from.
+    mirror
+        Whether half of them are mirrored; digits are others then.
     shift
         Pixels that an image is moved by at most.
     erase
@@ -180,13 +183,14 @@ class Augmented:
     """
 
     images: Images
+    mirror: bool = True
     shift: int = 2
     erase: float = 0.25
 
     def __call__(self, rng: np.random.Generator) -> Example:
         drawn = int(rng.integers(0, len(self.images.labels)))
         image = self.images.pixels[drawn]
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and self.mirror:
             image = image[:, ::-1]
         if self.shift:
             padded = np.pad(image, ((self.shift, self.shift), (self.shift, self.shift), (0, 0)))

@@ -45,6 +45,8 @@ class Run:
         `transfer.sentences`, `transfer.answers`).
     config
         Fields of the model's config besides its sizes.
+    decoder
+        Whether it is GPT-2 that classifies sentences, and not BERT.
     source, target
         Sizes as `wavescale.resize` names them.
     source_run
@@ -102,6 +104,7 @@ class Run:
     options: Mapping[str, Any] | None = None
     calibration_steps: int = 0
     stop: Literal["target", "never"] | float = "target"
+    decoder: bool = False
     fresh_head: bool = False
     distillation: Distillation | None = None
     rate: float = 0.0

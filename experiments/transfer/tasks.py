@@ -20,6 +20,7 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     PretrainedConfig,
     PreTrainedModel,
@@ -185,7 +186,12 @@ def _sentences(run: Run, tokenizer: PreTrainedTokenizerBase, data: Data) -> Task
         validation=Fixed([held.at(place) for place in range(len(held.sentences.labels))]),
         collate=stack,
         length=length,
-        fields={"vocab_size": len(tokenizer), "num_labels": train.sentences.classes},
+        # GPT-2 reads the class off the last token that is no padding.
+        fields={
+            "vocab_size": len(tokenizer),
+            "num_labels": train.sentences.classes,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
         tokenizer=tokenizer,
         measured=MEASURES.get(run.quality),
     )
@@ -211,10 +217,14 @@ def stack(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(np.stack([example[name] for example in examples])) for name in examples[0]}
 
 
+def _classes(run: Run) -> tuple[type[PretrainedConfig], type[PreTrainedModel]]:
+    return (GPT2Config, GPT2ForSequenceClassification) if run.decoder else _CLASSES[run.task]
+
+
 def model_of(run: Run, fields: Mapping[str, Any], sizes: Mapping[str, int]) -> PreTrainedModel:
     """A model of some sizes with the library's own initialisation; data decides some `fields` of its config."""
-    config_class, model_class = _CLASSES[run.task]
-    named = {_GPT2_NAMES[name]: size for name, size in sizes.items()} if run.task == "causal" else dict(sizes)
+    config_class, model_class = _classes(run)
+    named = {_GPT2_NAMES[name]: size for name, size in sizes.items()} if config_class is GPT2Config else dict(sizes)
     model: PreTrainedModel = model_class(config_class(**{**run.config, **fields, **named}))
     return model
 
@@ -234,8 +244,8 @@ def load_trained(folder: Path) -> PreTrainedModel:
 
 def for_task(run: Run, task: Task, folder: Path) -> PreTrainedModel:
     """A kept model as the run's task needs it: where that is another, with a fresh head drawn by the seed."""
-    model_class = _CLASSES[run.task][1]
-    fields = {name: value for name, value in task.fields.items() if name == "num_labels"}
+    model_class = _classes(run)[1]
+    fields = {name: value for name, value in task.fields.items() if name in ("num_labels", "pad_token_id")}
     torch.manual_seed(run.seed)
     model: PreTrainedModel = model_class.from_pretrained(
         folder, dtype=torch.float32, ignore_mismatched_sizes=True, **fields

@@ -40,6 +40,10 @@ FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
 _BAND = ALIGNED // 2
+# Numbers that processors multiply at once; products of other widths take almost twice as long.
+_VECTOR = 8
+# Target samples of a stretch where stretches lie among rows, and a product for each costs little.
+_STRETCH = 4
 # Up to so many taps that are the same in all rows are added one after the other rather than by dense products.
 _FEW_TAPS = 4
 
@@ -75,13 +79,27 @@ class Repetition:
         inside = [place for place, begin in enumerate(begins) if 0 <= begin <= self.n - self.matrix.shape[1]]
         return begins, range(inside[0], inside[-1] + 1) if inside else range(0)
 
-    def apply(self, lines: torch.Tensor, out: torch.Tensor, gain: float) -> int:
+    def lines(self, lines: torch.Tensor, out: torch.Tensor, gain: float) -> int:
         """Write the first target samples of lines of shape (lines, n); returns how many these are."""
         import torch
 
-        targets, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        targets = int(self.matrix.shape[0])
+        # One product for all stretches.
+        stretches = self._stretches(lines)
+        matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
+        made = self.count * targets
+        if made == out.shape[1]:
+            _product(stretches, matrix, out.view(-1, targets))
+        else:
+            out[:, :made] = (stretches @ matrix).view(-1, made)
+        return made
+
+    def _stretches(self, lines: torch.Tensor) -> torch.Tensor:
+        """The stretches of all lines, of shape (stretches, source samples), one after the other in memory."""
+        width = int(self.matrix.shape[1])
+        if self.first == 0 and width == self.step and self.count * width == self.n:
+            return lines.reshape(-1, width)
         begins, inside = self._begins
-        # One product for all stretches; those that reach over the ends are put together by hand.
         stretches = lines.new_empty((len(lines), self.count, width))
         if inside:
             stretches[:, inside.start : inside.stop] = lines.as_strided(
@@ -89,26 +107,60 @@ class Repetition:
                 (lines.stride(0), self.step * lines.stride(1), lines.stride(1)),
                 lines.storage_offset() + begins[inside.start] * lines.stride(1),
             )
+        # Those that reach over the ends are put together by hand.
         for place in (*range(inside.start), *range(inside.stop, self.count)):
             begin = begins[place] % self.n
             before = min(width, self.n - begin)
             stretches[:, place, :before] = lines[:, begin : begin + before]
             stretches[:, place, before:] = lines[:, : width - before]
-        matrix = torch.from_numpy(self.matrix.T * gain).to(lines.device, lines.dtype)
-        made = self.count * targets
-        if made == out.shape[1]:
-            _product(stretches.view(-1, width), matrix, out.view(-1, targets))
-        else:
-            out[:, :made] = (stretches.view(-1, width) @ matrix).view(-1, made)
-        return made
+        return stretches.view(-1, width)
+
+    def rows(self, x: torch.Tensor, sources: Rows, targets: range, out: torch.Tensor, gain: float) -> range:
+        """Write target samples that are rows, from stretches that are rows where they lie.
+
+        Parameters
+        ----------
+        x
+            Source samples, of shape (samples, entries), one row each.
+        sources
+            Which they are: all that the targets need.
+        targets
+            Samples to make.
+        out
+            Takes them, of shape (targets, entries).
+
+        Returns
+        -------
+        Which of the targets are written, counted from their first. Those are left of stretches that are not whole,
+        or reach over the ends.
+        """
+        import torch
+
+        made, width = int(self.matrix.shape[0]), int(self.matrix.shape[1])
+        begins, inside = self._begins
+        places = range(max(inside.start, -(-targets.start // made)), min(inside.stop, targets.stop // made))
+        if not places:
+            return range(0)
+        begin = positions(within(range(begins[places.start], begins[places.start] + 1), sources))[0]
+        stretches = x.as_strided(
+            (len(places), width, x.shape[1]),
+            (self.step * x.stride(0), *x.stride()),
+            x.storage_offset() + int(begin) * x.stride(0),
+        )
+        found = range(places.start * made - targets.start, places.stop * made - targets.start)
+        matrix = torch.from_numpy(self.matrix * gain).to(x.device, x.dtype).expand(len(places), made, width)
+        _product(matrix, stretches, out[found.start : found.stop].view(len(places), made, -1))
+        return found
 
 
 def _product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-    """`out[...] = a @ b`, without a tensor in between where nobody asks for a gradient."""
+    """`out[...] = a @ b` of matrices or stacks of them, without a copy where nobody asks for a gradient."""
     import torch
 
     if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         out.copy_(a @ b)
+    elif a.ndim == 3:
+        torch.bmm(a, b, out=out)
     else:
         torch.mm(a, b, out=out)
 
@@ -152,14 +204,24 @@ class Taps:
         return self.weight.shape[1] <= _FEW_TAPS and bool((self.weight == self.weight[0]).all())
 
     @cached_property
-    def repetition(self) -> Repetition | None:
-        """The operator as one small matrix that moves along, if it is periodic with a short period."""
+    def along_lines(self) -> Repetition | None:
+        """The operator as one matrix that moves along lines, if it is periodic with a short period."""
+        return self._repetition(_BAND)
+
+    @cached_property
+    def along_rows(self) -> Repetition | None:
+        """The same with a smaller matrix, for samples that are rows."""
+        return self._repetition(_STRETCH)
+
+    def _repetition(self, samples: int) -> Repetition | None:
+        """One matrix that makes about so many samples at a time."""
         m = len(self.index)
         periods = gcd(self.n, m)
         rows, columns = m // periods, self.n // periods
-        most = max(1, _BAND // rows)
-        # Rather a few less than samples that are left over.
-        grouped = next((found for found in range(most, most // 2, -1) if periods % found == 0), most)
+        most = max(1, samples // rows)
+        # Rather a few less than samples that are left over, and rather whole vectors of a processor.
+        even = (found for found in range(most, most // 2, -1) if periods % found == 0)
+        grouped = max(even, key=lambda found: (found * rows % _VECTOR == 0, found), default=most)
         count = periods // grouped
         if rows > 2 * _BAND or count < 2:
             return None
@@ -174,9 +236,11 @@ class Taps:
             or not (self.weight[: len(row)] == self.weight[row % targets]).all()
         ):
             return None
-        first = int(place.min())
-        matrix = np.zeros((targets, int(place.max()) + 1 - first))
-        np.add.at(matrix, (np.arange(targets)[:, None], place - first), self.weight[:targets])
+        row, tap = np.nonzero(self.weight[:targets])
+        column = place[row, tap]
+        first = int(column.min())
+        matrix = np.zeros((targets, int(column.max()) + 1 - first))
+        np.add.at(matrix, (row, column - first), self.weight[row, tap])
         return Repetition(self.n, count, sources, first, matrix) if matrix.shape[1] <= self.n else None
 
     def matrix(self) -> np.ndarray[Any, Any]:
@@ -251,11 +315,8 @@ class Taps:
         shape = (*x.shape[:axis], len(targets), *x.shape[axis + 1 :])
         view = values.reshape(prod(x.shape[:axis]), len(sources), prod(x.shape[axis + 1 :]))
         out = values.new_empty((view.shape[0], len(targets), view.shape[2]))
-        done = 0
-        if rows is None and view.shape[2] == 1 and self.repetition is not None:
-            done = self.repetition.apply(view[..., 0], out[..., 0], gain)
-        for begin in range(done, len(targets), _BAND):
-            end = min(begin + _BAND, len(targets))
+        done = self._repeated(view, sources, targets, out, gain)
+        for begin, end in (*_bands(0, done.start), *_bands(done.stop, len(targets))):
             needed, matrix = self._band(targets[begin:end], gain, values)
             part = taken(view, 1, within(needed, sources))
             if view.shape[2] == 1:
@@ -266,6 +327,16 @@ class Taps:
                 out[:, begin:end] = matrix @ part
         found = out.reshape(shape)
         return found.to(x.dtype) if half else found
+
+    def _repeated(self, view: torch.Tensor, sources: Rows, targets: Rows, out: torch.Tensor, gain: float) -> range:
+        """Write what one small matrix makes; returns which of the targets that is, counted from their first."""
+        if not isinstance(targets, range):
+            return range(0)
+        if view.shape[2] == 1 and len(sources) == self.n and len(targets) == len(self.index):
+            lines = self.along_lines
+            return range(0 if lines is None else lines.lines(view[..., 0], out[..., 0], gain))
+        rows = self.along_rows if len(view) == 1 else None
+        return range(0) if rows is None else rows.rows(view[0], sources, targets, out[0], gain)
 
     def _tap_by_tap(self, x: torch.Tensor, axis: int, targets: Rows, sources: Rows, gain: float) -> torch.Tensor:
         """Copies of the source, or sums of its neighbours, times a number."""
@@ -304,6 +375,11 @@ class Taps:
         if key is not None:
             self.bands[key] = found
         return found
+
+
+def _bands(begin: int, end: int) -> list[tuple[int, int]]:
+    """Where bands begin and end that lie between two samples."""
+    return [(first, min(first + _BAND, end)) for first in range(begin, end, _BAND)]
 
 
 def _wider(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ SQUAD = {"data": [{"paragraphs": [{"context": CONTEXT, "qas": [
 ]}]}]}  # fmt: skip
 # What stands for the datasets of the hub.
 LOCAL: dict[str, dict[str, Any]] = {
-    "sentences": {"table": load_run("cpu", "bert-s2l-sentiment", "scratch").data["table"]},
+    "sentences": {"table": load_run("cpu", "gpt-s2l-sentiment", "scratch").data["table"]},
     "answers": {"squad": {"train": "squad.json", "validation": "squad.json"}},
 }
 
@@ -153,6 +153,23 @@ def test_nothing_but_its_own_line_tells_methods_apart() -> None:
                           calibration_steps=0, probe=0) for run in runs]  # fmt: skip
         assert all(run == shared[0] for run in shared)
         assert len({run.probe for run in runs if run.method != "scratch"}) == 1
+
+
+def test_results_in_git_are_of_the_configs_beside_them() -> None:
+    """All but how the rate was found, by a grid that may have grown since."""
+    free = {"seed", "seeds", "rate", "rates", "warmup", "warmups", "probe", "workers", "device_batch"}
+    compared = [run for run in list_runs("cpu") if run.result().is_file()]
+    assert compared
+    for run in compared:
+        recorded = outcomes.read(run.result())["run"]
+        told = json.loads(json.dumps(asdict(run)))
+        for one in fields(Run):
+            # A setting that came later had its default before.
+            found = recorded.get(one.name, told[one.name] if one.default is MISSING else one.default)
+            assert one.name in free or one.name in ("row", "method") or found == told[one.name], (
+                run.result(),
+                one.name,
+            )
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -397,9 +414,12 @@ def test_folders_of_images_are_read(tmp_path: Path) -> None:
         read_images({"size": 8, "channels": 1}, tmp_path, train=False)
 
 
-def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "name"), [("bert", "BertForSequenceClassification"), ("gpt", "GPT2ForSequenceClassification")]
+)
+def test_a_language_model_becomes_a_classifier(task: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "rated.txt").write_text(SENTENCES, encoding="utf-8")
-    bench = replace(bench_at(tmp_path, task="bert", rates=[], rate=0.01, warmup=0.1), root=tmp_path)
+    bench = replace(bench_at(tmp_path, task=task, rates=[], rate=0.01, warmup=0.1), root=tmp_path)
     row = bench.runs / "cpu" / "row" / "row.json"
     table = {"train": "rated.txt", "format": "csv", "text": ["text"], "label": "rating", "threshold": 0,
              "reader": {"delimiter": "\t", "column_names": ["id", "rating", "text"]}}  # fmt: skip
@@ -410,7 +430,7 @@ def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
         "batch": 8,
     }
     tuned |= {"data": {**tuned["data"], "table": table}, "stop": "never", "source": TINY, "target": SMALL,
-              "source_run": ["row", "scratch"]}  # fmt: skip
+              "source_run": ["row", "scratch"], "decoder": task == "gpt"}  # fmt: skip
     home = row.parent.parent / "tuned"
     home.mkdir()
     (home / "row.json").write_text(json.dumps(tuned), encoding="utf-8")
@@ -418,9 +438,7 @@ def test_a_language_model_becomes_a_classifier(tmp_path: Path) -> None:
     found = finish(bench.run("cpu", "tuned", "wavescale"), bench)
     assert found["curve"][-1]["accuracy"] > 0.9  # "good" and "bad" tell
     model = final_model(bench.run("cpu", "tuned", "wavescale"), bench)
-    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == [
-        "BertForSequenceClassification"
-    ]
+    assert json.loads((model / "config.json").read_text(encoding="utf-8"))["architectures"] == [name]
 
 
 def test_spans_are_found_in_files_of_squads_format(images: Path, tmp_path: Path) -> None:
@@ -499,8 +517,9 @@ def test_numbers_are_ranked() -> None:
 def test_digits_are_brought_to_size() -> None:
     found = {train: read_images({"digits": True}, None, train) for train in (True, False)}
     assert len(found[True].labels) + len(found[False].labels) == 1797
-    assert found[False].pixels[0].shape == (28, 28, 1)
-    assert np.array_equal(found[False].pixels[0][2:26:3, 2:26:3, 0], load_digits().images[0] * 15)
+    assert len(found[True].labels) == 360
+    assert found[True].pixels[0].shape == (28, 28, 1)
+    assert np.array_equal(found[True].pixels[0][2:26:3, 2:26:3, 0], load_digits().images[0] * 15)
 
 
 def test_a_fresh_head_is_drawn_by_the_seed(tmp_path: Path, images: Path) -> None:
