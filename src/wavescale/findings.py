@@ -80,7 +80,7 @@ def check_training(plan: Plan, train_file: TrainFile | None) -> None:
     Raises
     ------
     OptionError
-        It is missing, or has no effect.
+        It is missing, is not there, or has no effect.
     """
     choices = plan.choices
     if choices.trains and choices.train_steps > 0 and train_file is None:
@@ -93,6 +93,8 @@ def check_training(plan: Plan, train_file: TrainFile | None) -> None:
             f"train_file (--train-file) has no effect: {choices.preset!r} trains nothing. Leave it out, or use ligo or "
             "mango (--calibrate takes what a smaller model is fitted on)."
         )
+    if isinstance(train_file, str | os.PathLike) and not Path(train_file).expanduser().exists():
+        raise OptionError(f"train_file (--train-file) {train_file}: no such file. Give a text, or a folder of images.")
 
 
 def _initialised(plan: Plan) -> dict[str, torch.Tensor]:
