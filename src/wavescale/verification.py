@@ -202,7 +202,7 @@ def verify(
     model
         The source: a folder or hub id.
     out
-        What `resize_checkpoint` wrote.
+        What `resize_checkpoint` wrote: its folder, or a hub id.
     text
         A text file: the loss of both models is taken on its first 4,096 tokens as 8 windows of 512;
         for an encoder without a head its first 512 lines are the sentences that are compared. Without one,
@@ -218,7 +218,8 @@ def verify(
     OptionError
         A text for a model that has no loss on it, or a device that is not there.
     """
-    if not Path(out).expanduser().is_dir():
+    # What wavescale has written has an owner on the hub: owner/name.
+    if not Path(out).expanduser().exists() and str(out).count("/") != 1:
         raise CheckpointError(f"{out}: no such folder. Give the one that wavescale resize wrote.")
     check_device(device)
     source, target = open_checkpoint(model), open_checkpoint(out)
