@@ -21,7 +21,7 @@ from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import CheckpointError, OptionError, OutputError
 from wavescale.execute import Blocks, check_device, check_ties, stream
-from wavescale.findings import check_training, find
+from wavescale.findings import check_given, find
 from wavescale.memory import empty_model, target_config
 from wavescale.optimizer import read_state, state_bytes, write_run, write_state
 from wavescale.plan import Plan, TensorPlan
@@ -224,7 +224,7 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         inside = "is the source itself" if target.resolve() == checkpoint.path.resolve() else "lies in the source"
         raise OutputError(f"{target}: {inside}, which is never touched. Choose another folder.")
     plan = _planned(asked, checkpoint)
-    check_training(plan, asked.train_file)
+    check_given(plan, asked.calibrated, asked.train_file)
     check_companions(checkpoint.path, plan)
     check_device(asked.device)
     target_config(plan)

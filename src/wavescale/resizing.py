@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.artifacts import NOTHING, Artifacts
@@ -147,11 +146,6 @@ def _calibration(calibrate: Calibrate | None) -> str | None:
     """The choice that stands for what the user gave."""
     if calibrate is None or (isinstance(calibrate, str) and calibrate in ("auto", "none", "generated", "random")):
         return calibrate
-    if isinstance(calibrate, str | os.PathLike) and not Path(calibrate).expanduser().exists():
-        raise OptionError(
-            f"calibrate (--calibrate) {calibrate}: no such file. Give a text, for image models a folder of images, or "
-            "generated, random or none."
-        )
     return "given"
 
 
