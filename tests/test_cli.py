@@ -490,6 +490,16 @@ def test_every_preset_is_tried_and_explained(capfd: pytest.CaptureFixture[str]) 
         assert set(re.findall(r"[\w-]+", text)) >= {"--method", "--preset", *PRESETS}
 
 
+def test_the_tree_of_the_readme_is_whole() -> None:
+    home = Path(__file__).parents[1]
+    _, _, tree = (home / "README.md").read_text(encoding="utf-8").partition("## The tree")
+    told = set(re.findall(r"^  ([\w/]+\.py) ", tree, re.MULTILINE))
+    package = home / "src" / "wavescale"
+    found = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    assert told <= found
+    assert [name for name in found - told if not name.endswith("/__init__.py")] == []
+
+
 def test_overwriting_replaces_the_output(folder: Path) -> None:
     assert run(["resize", "model", "out", "--scale-width", "2", "-q"]) == 0
     assert run(["resize", "model", "out", "--scale-width", "1/2", "-q", "--overwrite"]) == 0

@@ -67,3 +67,9 @@ def test_tables_hold_data_only() -> None:
             continue
         kinds = {type(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
         assert not kinds & {ast.FunctionDef, ast.If, ast.For, ast.Lambda, ast.IfExp, ast.ClassDef}, path.name
+
+
+def test_public_names_are_listed_and_found() -> None:
+    assert {"resize", "plan_resize", "verify", "__version__"} <= set(dir(wavescale))
+    assert all(hasattr(wavescale, name) for name in dir(wavescale))
+    assert not {"on_disk", "Any"} & set(dir(wavescale))

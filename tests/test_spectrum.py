@@ -46,6 +46,8 @@ def test_it_prints_and_draws(gpt2: Path, tmp_path: Path) -> None:
     spectrum = wavescale.inspect(gpt2)
     assert "query" in str(spectrum)
     assert "depth" in str(spectrum)
+    with pytest.raises(OptionError, match=r"plot.txt: is no picture; use one of .*png"):
+        spectrum.plot(tmp_path / "plot.txt")
     spectrum.plot(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

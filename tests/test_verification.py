@@ -16,6 +16,9 @@ from wavescale.artifacts import Artifacts
 from wavescale.cli import run
 from wavescale.demo import packaged_minilm
 from wavescale.errors import CheckpointError, OptionError
+from wavescale.inputs import load_tokenizer
+from wavescale.memory import load_model
+from wavescale.verification import _cosines
 
 
 def resized(case: Case, folder: Path, **options: Any) -> tuple[Path, Path]:
@@ -219,6 +222,10 @@ def test_the_command_can_be_strict_and_print_json(tmp_path: Path, capfd: pytest.
 
 def test_what_wavescale_did_not_write_is_refused(tmp_path: Path) -> None:
     make(Case("gpt2", "GPT2LMHeadModel")).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="nope: no such folder"):
+        wavescale.verify(tmp_path, tmp_path / "nope")
+    with pytest.raises(OptionError, match="device 'nowhere' cannot be used here"):
+        wavescale.verify(tmp_path, tmp_path, device="nowhere")
     with pytest.raises(CheckpointError, match=r"wavescale\.json"):
         wavescale.verify(tmp_path, tmp_path)
 
@@ -235,6 +242,13 @@ def test_minilm_twice_as_wide_keeps_sentence_similarities(tmp_path: Path) -> Non
     found = wavescale.verify(source, tmp_path / "wide", sentences)
     assert found.similarity is not None
     assert found.similarity[0] < 1e-4
+    lines = ["word " * (1 + 7 * number % 40) + str(number) for number in range(70)]
+    tokenizer, model = load_tokenizer(source), load_model(source, "BertModel")
+    with torch.no_grad():
+        pooled = [model(**tokenizer(line, return_tensors="pt")).last_hidden_state.mean(1) for line in lines]
+    alone = torch.nn.functional.cosine_similarity(torch.cat(pooled)[:, None], torch.cat(pooled)[None], dim=-1)
+    row, column = torch.triu_indices(70, 70, offset=1)
+    torch.testing.assert_close(_cosines(model, tokenizer, lines), alone[row, column], atol=1e-5, rtol=0)
     sentences.write_text("Only one.\n")
     with pytest.raises(CheckpointError, match="at least 3"):
         wavescale.verify(source, tmp_path / "wide", sentences)

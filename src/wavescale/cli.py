@@ -334,8 +334,10 @@ def inspect_command(
     architecture: Architecture = None,
 ) -> None:
     """Show where the weights keep their energy."""
-    from wavescale.spectrum import inspect
+    from wavescale.spectrum import check_picture, inspect
 
+    if plot is not None:
+        check_picture(plot)
     spectrum = inspect(model, wavelet, architecture)
     typer.echo(str(spectrum))
     if plot is not None:
@@ -348,7 +350,12 @@ def verify_command(
     model: Model,
     out: Annotated[str, typer.Argument(metavar="OUT", help="What wavescale resize wrote.", show_default=False)],
     text: Annotated[
-        Path | None, typer.Option("--text", metavar="FILE", help="Measure the loss of both on this text.")
+        Path | None,
+        typer.Option(
+            "--text",
+            metavar="FILE",
+            help="Measure the loss of both on this text; encoders without a head compare its lines.",
+        ),
     ] = None,
     device: Device = "cpu",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 unless the function is kept.")] = False,
@@ -365,7 +372,9 @@ def verify_command(
 
 @app.command("demo", epilog="Example:  wavescale demo --out somewhere")
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the two models.")] = Path("wavescale-demo"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the two models; those of an earlier demo are replaced.")
+    ] = Path("wavescale-demo"),
 ) -> None:
     """Grow and shrink a real BERT, and verify both."""
     from wavescale.demo import demo

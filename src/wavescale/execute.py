@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
-from wavescale.errors import CheckpointError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.expressions import Constant, Expression, Read, Sum, folded
 from wavescale.plan import Plan, TensorPlan
 from wavescale.rows import Rows, blocks
@@ -101,6 +101,22 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
             f"{name}: {bad} of {tensor.numel()} values are NaN or infinite. The source is damaged; "
             "resizing would spread them over the whole model."
         )
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that cannot be computed on.
+
+    Raises
+    ------
+    OptionError
+        torch does not know it, or it is not there.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error
 
 
 def _finite(tensor: torch.Tensor) -> bool:

@@ -59,7 +59,7 @@ def find(
     OptionError, CheckpointError
         What calibration should run on, or training, cannot be read or does not suit the model.
     """
-    check_training(plan, train_file)
+    check_given(plan, calibrate, train_file)
     given = arrange(plan, subject, given)
     wanted = plan.asks_for - given.named().keys()
     if not any(finished(name) for name in wanted):
@@ -74,14 +74,21 @@ def find(
     return Artifacts(tensors=made).merged(given)
 
 
-def check_training(plan: Plan, train_file: TrainFile | None) -> None:
-    """Whether there is something to train on where a mapping is trained, and nowhere else.
+def check_given(plan: Plan, calibrate: Calibrate | None, train_file: TrainFile | None) -> None:
+    """Whether there is something to calibrate on, and to train on where a mapping is trained, and nowhere else.
+
+    A plan can be made where its files are not.
 
     Raises
     ------
     OptionError
-        It is missing, or has no effect.
+        It is missing, is not there, or has no effect.
     """
+    if plan.choices.calibrate == "given" and _missing(calibrate):
+        raise OptionError(
+            f"calibrate (--calibrate) {calibrate}: no such file. Give a text, for image models a folder of images, or "
+            "generated, random or none."
+        )
     choices = plan.choices
     if choices.trains and choices.train_steps > 0 and train_file is None:
         raise OptionError(
@@ -93,6 +100,13 @@ def check_training(plan: Plan, train_file: TrainFile | None) -> None:
             f"train_file (--train-file) has no effect: {choices.preset!r} trains nothing. Leave it out, or use ligo or "
             "mango (--calibrate takes what a smaller model is fitted on)."
         )
+    if _missing(train_file):
+        raise OptionError(f"train_file (--train-file) {train_file}: no such file. Give a text, or a folder of images.")
+
+
+def _missing(given: object) -> bool:
+    """Whether it is a path with nothing there."""
+    return isinstance(given, str | os.PathLike) and not Path(given).expanduser().exists()
 
 
 def _initialised(plan: Plan) -> dict[str, torch.Tensor]:

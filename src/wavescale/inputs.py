@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -147,7 +149,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A text file.
+    """A text file, plain or gzipped.
 
     Raises
     ------
@@ -155,8 +157,9 @@ def read_text(path: Path) -> str:
         It cannot be read, or is no UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read as text: {error}.") from error
 
 

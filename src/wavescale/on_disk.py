@@ -20,8 +20,8 @@ from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWri
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import CheckpointError, OptionError, OutputError
-from wavescale.execute import Blocks, check_ties, stream
-from wavescale.findings import check_training, find
+from wavescale.execute import Blocks, check_device, check_ties, stream
+from wavescale.findings import check_given, find
 from wavescale.memory import empty_model, target_config
 from wavescale.optimizer import read_state, state_bytes, write_run, write_state
 from wavescale.plan import Plan, TensorPlan
@@ -224,9 +224,9 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         inside = "is the source itself" if target.resolve() == checkpoint.path.resolve() else "lies in the source"
         raise OutputError(f"{target}: {inside}, which is never touched. Choose another folder.")
     plan = _planned(asked, checkpoint)
-    check_training(plan, asked.train_file)
+    check_given(plan, asked.calibrated, asked.train_file)
     check_companions(checkpoint.path, plan)
-    _check_device(asked.device)
+    check_device(asked.device)
     target_config(plan)
     if asked.state_file is not None:
         if target.resolve() in asked.state_file.resolve().parents:
@@ -320,19 +320,10 @@ def _bytes(size: int | str) -> int:
         found = size
     else:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
-        unit = _SIZE_UNITS.get((match[2] or "B").upper()) if match else None
+        unit = _SIZE_UNITS.get(match[2].upper()) if match else None
         if match is None or unit is None:
-            raise OptionError(f"max_shard_size {size!r} is no size; give for example 5GB or 500MB.")
+            raise OptionError(f"max_shard_size {size!r} is no size with its unit; give for example 5GB or 500MB.")
         found = int(float(match[1]) * unit)
     if found < 1:
         raise OptionError(f"max_shard_size {size!r} is no positive size; give for example 5GB.")
     return found
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error

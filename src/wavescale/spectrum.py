@@ -89,12 +89,11 @@ class Spectrum:
         Raises
         ------
         OptionError
-            matplotlib is not installed.
+            matplotlib is not installed, or draws no such file.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise OptionError("a plot needs matplotlib: pip install 'wavescale[plot]'") from error
+        check_picture(path)
+        from matplotlib.figure import Figure
+
         axes_names = list(dict.fromkeys(band.axis for band in self.bands))
         figure = Figure(figsize=(4.2 * len(axes_names), 4.2), layout="constrained")
         panels = figure.subplots(1, len(axes_names), squeeze=False)[0]
@@ -112,6 +111,23 @@ class Spectrum:
             panel.legend(fontsize=7)
         figure.suptitle(f"energy per octave, {self.wavelet}")
         figure.savefig(Path(path), dpi=120)
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Whether a plot can be drawn into a file, before anything is measured for it.
+
+    Raises
+    ------
+    OptionError
+        matplotlib is not installed, or draws no such file.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise OptionError("a plot needs matplotlib: pip install 'wavescale[plot]'") from error
+    known, suffix = FigureCanvasBase.get_supported_filetypes(), Path(path).suffix.removeprefix(".").lower()
+    if suffix and suffix not in known:
+        raise OptionError(f"plot (--plot) {path}: is no picture; use one of {', '.join(sorted(known))}.")
 
 
 def inspect(

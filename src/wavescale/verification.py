@@ -16,6 +16,7 @@ from wavescale.card import source_digest
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError, OptionError
+from wavescale.execute import check_device
 from wavescale.inputs import load_tokenizer, positions, random_inputs, read_text, token_inputs
 from wavescale.matching import match_tensors
 from wavescale.memory import load_model, quiet_loading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 WINDOWS, WINDOW_TOKENS = 8, 512
 _PROBE_SEQUENCES, _PROBE_TOKENS = 4, 32
 _MASKED_SHARE = 0.15
+_SENTENCES_AT_ONCE, _MOST_SENTENCES = 32, 512
 # Largest relative difference that still counts as rounding in float32, in which both models run.
 _TOLERANCE = 1e-4
 # In half types rounding depends on the model: what the source loses by them, this many times.
@@ -200,10 +202,10 @@ def verify(
     model
         The source: a folder or hub id.
     out
-        What `resize_checkpoint` wrote.
+        What `resize_checkpoint` wrote: its folder, or a hub id.
     text
         A text file: the loss of both models is taken on its first 4,096 tokens as 8 windows of 512;
-        for an encoder without a head its lines are the sentences that are compared. Without one,
+        for an encoder without a head its first 512 lines are the sentences that are compared. Without one,
         tokens are drawn at random and encoders compare a few built-in sentences.
     device
         Where to run.
@@ -214,8 +216,12 @@ def verify(
         One of the two cannot be loaded, or `out` was not written by wavescale or from another source; or there is no
         such text, or no tokenizer for it.
     OptionError
-        A text for a model that has no loss on it.
+        A text for a model that has no loss on it, or a device that is not there.
     """
+    # What wavescale has written has an owner on the hub: owner/name.
+    if not Path(out).expanduser().exists() and str(out).count("/") != 1:
+        raise CheckpointError(f"{out}: no such folder. Give the one that wavescale resize wrote.")
+    check_device(device)
     source, target = open_checkpoint(model), open_checkpoint(out)
     plan = _plan(target)
     family = source.config.get("model_type") or plan.family  # old configs name none
@@ -304,7 +310,7 @@ def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:
 
 
 def _sentences(path: Path) -> tuple[str, ...]:
-    found = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())[:512]
+    found = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())[:_MOST_SENTENCES]
     if len(found) < 3:
         raise CheckpointError(f"{path}: has {len(found)} lines, at least 3 sentences are needed, one a line.")
     return found
@@ -485,12 +491,19 @@ def _cosines(model: PreTrainedModel, tokenizer: Any, sentences: Sequence[str]) -
     """Cosine of every pair of sentences, mean-pooled, as a flat tensor."""
     import torch
 
-    batch = tokenizer(list(sentences), padding=True, truncation=True, max_length=128, return_tensors="pt")
-    batch = {name: value.to(model.device) for name, value in batch.items()}
-    with torch.no_grad():
-        states = model(**batch).last_hidden_state
-    mask = batch["attention_mask"][..., None]
-    vectors = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+    # In batches of like lengths, so that little is padded.
+    order = sorted(range(len(sentences)), key=lambda place: len(sentences[place]))
+    pooled = []
+    for some in (order[at : at + _SENTENCES_AT_ONCE] for at in range(0, len(order), _SENTENCES_AT_ONCE)):
+        lines = [sentences[place] for place in some]
+        batch = tokenizer(lines, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        with torch.no_grad():
+            states = model(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        pooled.append((states * mask).sum(1) / mask.sum(1))
+    back = torch.tensor(order, device=model.device).argsort()
+    vectors = torch.nn.functional.normalize(torch.cat(pooled)[back], dim=-1)
     row, column = torch.triu_indices(len(vectors), len(vectors), offset=1)
     return (vectors @ vectors.T)[row, column].cpu()
 

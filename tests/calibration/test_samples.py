@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from wavescale.calibration.samples import (
 )
 from wavescale.calibration.writing import filled_masks, generated_tokens
 from wavescale.errors import CheckpointError, OptionError
+from wavescale.inputs import read_text
 from wavescale.memory import model_spec
 from words import text, words_tokenizer
 
@@ -86,6 +88,24 @@ def test_generated_text_is_the_models_own_and_seeded() -> None:
         generated_tokens(make(BERT), 64, 16)
 
 
+def test_text_begins_with_a_token_that_the_model_has() -> None:
+    model = make(GPT2)
+    model.config.bos_token_id = model.config.eos_token_id = 50256
+    assert (generated_tokens(model, tokens=64, length=16)[:, 0] == 0).all()
+    model.config.eos_token_id = 3
+    assert (generated_tokens(model, tokens=64, length=16)[:, 0] == 3).all()
+
+
+def test_gzipped_text_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt.gz"
+    path.write_bytes(gzip.compress("Wale und Stürme".encode()))
+    assert read_text(path) == "Wale und Stürme"
+    for damaged in (path.read_bytes()[:-9], b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"text\.txt\.gz: cannot be read as text"):
+            read_text(path)
+
+
 def test_a_masked_language_model_fills_masks() -> None:
     model, tokenizer = make(MASKED), words_tokenizer()
     first, again = (filled_masks(model, tokenizer, 64, 16, seed=3) for _ in range(2))
@@ -148,7 +168,7 @@ def test_an_image_model_reads_a_folder_of_images(tmp_path: Path) -> None:
     [
         (GPT2, "short.txt", CheckpointError, "too short to calibrate on"),
         (BERT, "short.txt", CheckpointError, "has only .* tokens"),
-        (GPT2, "nowhere.txt", CheckpointError, "cannot be read as text"),
+        (GPT2, "nowhere.txt", OptionError, "no such file"),
         (VIT, "empty", CheckpointError, "no images"),
         (VIT, "images", OptionError, "no preprocessor_config.json"),
     ],

@@ -350,6 +350,21 @@ def test_what_lies_in_a_checkpoint_folder_besides_is_never_replaced(name: str, s
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["trainer_state.json", "optimizer.pt", "scheduler.pt"])
+def test_a_checkpoint_of_a_training_run_is_never_replaced(name: str, source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "checkpoint-500")
+    (tmp_path / "checkpoint-500" / name).write_text("days of training")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=f"also holds {name}, which is no part of a checkpoint"):
+        wavescale.resize_checkpoint(source, tmp_path / "checkpoint-500", hidden_size=32, overwrite=True)
+    assert contents(tmp_path) == before
+    # What wavescale has written itself can be made again, with the moments that it has resized.
+    wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
+    (tmp_path / "out" / name).write_text("resized")
+    wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=48, overwrite=True)
+    assert not (tmp_path / "out" / name).exists()
+
+
 def test_nothing_is_written_into_the_source(source: Path) -> None:
     before = contents(source)
     with pytest.raises(OutputError, match="lies in the source, which is never touched"):

@@ -133,6 +133,7 @@ def test_half_types_are_computed_in_float32(preset: str) -> None:
     [
         ({}, "train_file .*is missing.*Give a text"),
         ({"train_file": []}, "no batch"),
+        ({"train_file": "nope.txt"}, r"train_file \(--train-file\) nope.txt: no such file"),
         ({"train_file": [{"input_ids": torch.arange(8)[None]}]}, "GPT2LMHeadModel gives no loss on input_ids.*labels"),
         ({"train_file": batches(), "train_rate": 1e30}, "smaller rate"),
         ({"train_file": batches(), "width": "signal"}, "width 'signal' has no effect"),

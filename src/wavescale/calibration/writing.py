@@ -32,9 +32,10 @@ def generated_tokens(model: PreTrainedModel, tokens: int, length: int, seed: int
         raise OptionError(
             f"{type(model).__name__} does not generate text; calibrate (--calibrate) on a text, or on random tokens."
         )
-    config = model.config
-    length = min(length, positions(model_spec(model)))
-    first = next((found for found in (config.bos_token_id, config.eos_token_id) if isinstance(found, int)), 0)
+    spec, config = model_spec(model), model.config
+    length, known = min(length, positions(spec)), range(spec.axis_sizes["vocab"])
+    # Small models with a tokenizer of their own often keep the ids of a larger vocabulary in their config.
+    first = next((found for found in (config.bos_token_id, config.eos_token_id) if found in known), 0)
     start = torch.full((max(1, tokens // length), 1), first, device=model.device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

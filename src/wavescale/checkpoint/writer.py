@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Room for config, tokenizer and card besides the weights.
 _SPARE_BYTES = 16 << 20
+# Files by which transformers' Trainer goes on.
+_TRAINING = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "trainer_state.json")
 # Folders that are part of a checkpoint: modules of sentence-transformers, chat templates, what git and the hub keep.
 _MODULE = re.compile(r"\d+_\w+|additional_chat_templates|\.git|\.cache")
 
@@ -217,8 +219,17 @@ def _replaceable(out: Path) -> bool:
 
 
 def _foreign(out: Path) -> Path | None:
-    """What a folder holds besides one checkpoint: checkpoints of a training run, logs, other folders."""
-    return next((path for path in sorted(out.iterdir()) if path.is_dir() and not _MODULE.fullmatch(path.name)), None)
+    """What a folder holds besides one checkpoint: a training run's state or checkpoints, logs, other folders."""
+    # The state that wavescale has resized itself can be made again.
+    own = (out / "wavescale.json").is_file()
+    return next(
+        (
+            path
+            for path in sorted(out.iterdir())
+            if (path.is_dir() and not _MODULE.fullmatch(path.name)) or (path.name in _TRAINING and not own)
+        ),
+        None,
+    )
 
 
 def _umask() -> int:
