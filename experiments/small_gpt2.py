@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from wavescale.inputs import read_text
 
 VOCAB, WINDOW, BATCH = 2048, 128, 8
 VALIDATION_BATCHES = 20
@@ -38,8 +39,7 @@ class Corpus:
 
 def read_corpus(path: Path, tokenizer: Path | None = None) -> Corpus:
     """Read a text; its tokenizer is trained on it, and kept in the folder `tokenizer` if one is given."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    text = raw.decode("utf-8")
+    text = read_text(path)
     kept = None if tokenizer is None else tokenizer / "tokenizer.json"
     if kept is not None and kept.is_file():
         words = Tokenizer.from_file(str(kept))

@@ -8,7 +8,6 @@ The text is the pinned window: characters 200,000 to 260,000, first 4,096 tokens
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from checkpoints import smollm2
 
 import wavescale
 from wavescale.card import versions
+from wavescale.inputs import read_text
 
 FIRST, LAST = 200_000, 260_000
 ARMS = {
@@ -26,8 +26,7 @@ ARMS = {
 
 
 def read_window(path: Path) -> str:
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return raw.decode("utf-8")[FIRST:LAST]
+    return read_text(path)[FIRST:LAST]
 
 
 def main() -> None:

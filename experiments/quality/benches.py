@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from quality.measures import (
 )
 from quality.rows import HERE, Model
 from wavescale.demo import packaged_minilm
+from wavescale.inputs import read_text
 from wavescale.memory import load_model
 
 SENTENCES_PER_BATCH, SENTENCE_TOKENS, IMAGES_PER_BATCH = 50, 128, 32
@@ -79,11 +79,6 @@ def open_bench(name: str, model: Model, data: Path, work: Path) -> Bench:
         batches = [{"pixel_values": part} for part in parts]
         return Bench(source, measure, batches)
     return Bench(source, measure, calibration_text(name, model, data, work))
-
-
-def read_text(path: Path) -> str:
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return raw.decode("utf-8")
 
 
 def read_sentences(path: Path) -> list[str]:

@@ -45,8 +45,9 @@ The quality after a third of the budget, and at its end:
 WAVELETS = """The paper's way with other wavelets, all with one seed and at the rate that probes chose for the paper's
 way. The quality at the start → after the budget; **bold** is the best end of a row, and what is no further from it than
 the ends of Haar are from each other over its seeds. The paper's transform joins the last layer to the first, and
-filters that are long for six layers or three carry layers over: db4, coif3 and sym4 have the first ones of the source
-last. `ordered` is the same wavelet with the two ends apart, so that layers stay in their order, and with whole heads.
+filters that are long for three layers or six carry layers over: db4 and coif3 have the first layer of the source last
+when growing and its fifth first when shrinking, sym4 has the last one first when growing. `ordered` is the same wavelet
+with the two ends apart, so that layers stay in their order, and with whole heads.
 """
 MAPS = f"""Made by `python -m report maps` from models that runs have kept: `start` is before any training, `trained` is
 where the run ended. For text, attention over the first {TOKENS} tokens of a held-out window, the mean over heads: a

@@ -190,6 +190,7 @@ class Augmented:
     def __call__(self, rng: np.random.Generator) -> Example:
         drawn = int(rng.integers(0, len(self.images.labels)))
         image = self.images.pixels[drawn]
+        # Drawn in any case, so that what is drawn after it stays the same.
         if rng.random() < 0.5 and self.mirror:
             image = image[:, ::-1]
         if self.shift:

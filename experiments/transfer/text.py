@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from transfer.order import Example
 from transfer.processes import processes
+from wavescale.inputs import read_text as read_file
 
 Tokens = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -86,7 +86,7 @@ def read_text(data: Mapping[str, Any], files: Sequence[Path], work: Path) -> Tex
 def _documents(data: Mapping[str, Any], files: Sequence[Path], train: bool) -> Iterator[str]:
     if files:
         for file in files:
-            text = _read(file)
+            text = read_file(file)
             cut = round(len(text) * (1 - HELD_OUT))
             yield text[:cut] if train else text[cut:]
         return
@@ -99,11 +99,6 @@ def _documents(data: Mapping[str, Any], files: Sequence[Path], train: bool) -> I
         yield row[column]
 
 
-def _read(file: Path) -> str:
-    raw = file.read_bytes()
-    return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
-
-
 def _tokenizer(wanted: int | str, files: Sequence[Path]) -> PreTrainedTokenizerBase:
     if isinstance(wanted, str):
         return AutoTokenizer.from_pretrained(wanted)
@@ -111,7 +106,7 @@ def _tokenizer(wanted: int | str, files: Sequence[Path]) -> PreTrainedTokenizerB
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=wanted, special_tokens=list(_SPECIAL.values()), show_progress=False)
-    words.train_from_iterator((line for file in files for line in _read(file).splitlines()), trainer)
+    words.train_from_iterator((line for file in files for line in read_file(file).splitlines()), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="[CLS]", eos_token="[SEP]", **_SPECIAL)
 
 

@@ -40,7 +40,7 @@ FRACTIONAL_LEVELS = 6
 _ROWS_AT_ONCE = 2048
 # Target samples that are made by one dense product: wider bands multiply more zeros, narrower ones are more calls.
 _BAND = ALIGNED // 2
-# Numbers that processors multiply at once; products of other widths take almost twice as long.
+# Numbers that processors multiply at once: 24 samples at a time are made in little more than half the time of 30.
 _VECTOR = 8
 # Target samples of a stretch where stretches lie among rows, and a product for each costs little.
 _STRETCH = 4
