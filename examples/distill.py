@@ -11,11 +11,9 @@ between the sentences of a batch. A tenth of the text is kept apart and measured
 from __future__ import annotations
 
 import argparse
-import gzip
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,6 +25,7 @@ import transformers
 from torch.nn import functional as F
 
 from wavescale.errors import CheckpointError, OptionError, OutputError, WavescaleError
+from wavescale.inputs import read_text
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 Kind = Literal["causal", "masked", "encoder"]
@@ -174,21 +173,6 @@ def load_tokenizer(student: Path, vocabulary: int, kind: Kind) -> Any:
     return tokenizer
 
 
-def read_text(path: Path) -> str:
-    """A text file or a gzipped one.
-
-    Raises
-    ------
-    CheckpointError
-        It cannot be read, or is no UTF-8.
-    """
-    try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"--train-file {path}: cannot be read as text: {first_line(error)}.") from error
-
-
 def windows(tokenizer: Any, text: str, length: int, lines: bool) -> list[list[int]]:
     """Token ids with the tokenizer's special tokens, at most `length` each; all equally long unless `lines`."""
     documents = [line for line in text.splitlines() if line.strip()] if lines else [text]
@@ -312,7 +296,7 @@ def distil(options: Options) -> None:
         raise OptionError("accelerate is missing, which transformers' Trainer needs: pip install 'wavescale[train]'.")
     if not (options.student / "config.json").is_file():
         raise CheckpointError(f"--student {options.student}: has no config.json. Name a folder of wavescale resize.")
-    text = read_text(options.train_file)
+    text = read_text(options.train_file, "--train-file")
     transformers.set_seed(options.seed)
     student = load("--student", str(options.student))
     class_name = type(student).__name__

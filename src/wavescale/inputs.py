@@ -148,8 +148,15 @@ def load_tokenizer(folder: Path) -> Any:
         return None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, option: str = "") -> str:
     """A text file, plain or gzipped.
+
+    Parameters
+    ----------
+    path
+        The file.
+    option
+        What the user called it, for the message.
 
     Raises
     ------
@@ -160,7 +167,7 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as text: {error}.") from error
+        raise CheckpointError(f"{option} {path}: cannot be read as text: {error}.".lstrip()) from error
 
 
 def read_images(folder: Path, source: Path | None, most: int, option: str) -> torch.Tensor:

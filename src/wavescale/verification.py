@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WINDOWS, WINDOW_TOKENS = 8, 512
 _PROBE_SEQUENCES, _PROBE_TOKENS = 4, 32
 _MASKED_SHARE = 0.15
+_TEXT = "text (--text)"
 _SENTENCES_AT_ONCE, _MOST_SENTENCES = 32, 512
 # Largest relative difference that still counts as rounding in float32, in which both models run.
 _TOLERANCE = 1e-4
@@ -263,13 +264,11 @@ def verify(
 
 def _check_text(path: Path, source: Path, tokenizer: Any, used: bool, architecture: str) -> None:
     """Refuse a text that would not be read."""
-    read_text(path)
+    read_text(path, _TEXT)
     if not used:
-        raise OptionError(f"text (--text) {path}: {architecture} has no loss on text. Leave it out.")
+        raise OptionError(f"{_TEXT} {path}: {architecture} has no loss on text. Leave it out.")
     if tokenizer is None:
-        raise CheckpointError(
-            f"{source}: has no tokenizer, which text (--text) needs. Save one there, or leave it out."
-        )
+        raise CheckpointError(f"{source}: has no tokenizer, which {_TEXT} needs. Save one there, or leave it out.")
 
 
 def _rounding(
@@ -299,20 +298,20 @@ def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:
     import torch
 
     with quiet_loading():  # a text longer than the model's window is cut into windows below
-        ids = tokenizer(read_text(path), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(read_text(path, _TEXT), add_special_tokens=False)["input_ids"]
     found = torch.tensor(ids[: WINDOWS * WINDOW_TOKENS])
     if len(found) < _PROBE_SEQUENCES * _PROBE_TOKENS:
         raise CheckpointError(
-            f"{path}: has only {len(found)} tokens, at least {_PROBE_SEQUENCES * _PROBE_TOKENS} are needed. "
+            f"{_TEXT} {path}: has only {len(found)} tokens, at least {_PROBE_SEQUENCES * _PROBE_TOKENS} are needed. "
             "Give a longer text."
         )
     return found
 
 
 def _sentences(path: Path) -> tuple[str, ...]:
-    found = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())[:_MOST_SENTENCES]
+    found = tuple(line.strip() for line in read_text(path, _TEXT).splitlines() if line.strip())[:_MOST_SENTENCES]
     if len(found) < 3:
-        raise CheckpointError(f"{path}: has {len(found)} lines, at least 3 sentences are needed, one a line.")
+        raise CheckpointError(f"{_TEXT} {path}: has {len(found)} lines, at least 3 sentences are needed, one a line.")
     return found
 
 

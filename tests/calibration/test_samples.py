@@ -102,8 +102,8 @@ def test_gzipped_text_is_read(tmp_path: Path) -> None:
     assert read_text(path) == "Wale und Stürme"
     for damaged in (path.read_bytes()[:-9], b"no gzip"):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"text\.txt\.gz: cannot be read as text"):
-            read_text(path)
+        with pytest.raises(CheckpointError, match=r"^text \(--text\) .*text\.txt\.gz: cannot be read as text"):
+            read_text(path, "text (--text)")
 
 
 def test_a_masked_language_model_fills_masks() -> None:

@@ -27,6 +27,7 @@ _FILLED_LENGTH = 64
 _BATCH, _IMAGES = 32, 256
 _MASKED_SHARE = 0.15
 _FEWEST_TOKENS = 256
+_OPTION = "calibrate (--calibrate)"
 
 Batches = Sequence[Mapping[str, "torch.Tensor"]]
 
@@ -75,7 +76,7 @@ def _given(path: Path, spec: ModelSpec, source: Path | None, tokenizer: Any) -> 
         return _images(path, spec, source)
     if tokenizer is None:
         raise OptionError(
-            f"calibrate (--calibrate) {path}: the source has no tokenizer to read a text with. "
+            f"{_OPTION} {path}: the source has no tokenizer to read a text with. "
             "Put the tokenizer beside it, give batches from Python, or use generated or random."
         )
     return _sentences(path, spec, tokenizer) if _reads_sentences(spec) else _windows(path, spec, tokenizer)
@@ -103,7 +104,7 @@ def _windows(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torc
     """Windows from all over a text, as many as there is room for."""
     import torch
 
-    text, length = read_text(path), min(LENGTH, positions(spec))
+    text, length = read_text(path, _OPTION), min(LENGTH, positions(spec))
     count = max(1, TOKENS // length)
     # Of a long text only its windows are tokenized; no tokenizer makes tokens of sixteen characters on average.
     starts = range(0, len(text), len(text) // count) if len(text) > 16 * TOKENS else [0]
@@ -116,8 +117,8 @@ def _windows(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, torc
             windows += [ids[at : at + length] for at in places.tolist()]
     if len(windows) * length < _FEWEST_TOKENS:
         raise CheckpointError(
-            f"{path}: too short to calibrate on: {len(windows)} windows of {length} tokens. Give a few hundred "
-            "sentences or more."
+            f"{_OPTION} {path}: too short to calibrate on: {len(windows)} windows of {length} tokens. Give a few "
+            "hundred sentences or more."
         )
     return _split(token_inputs(spec, torch.stack(windows)))
 
@@ -127,7 +128,7 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path, _OPTION).splitlines() if line.strip()]
     limit = min(LENGTH, positions(spec))
     generator = torch.Generator().manual_seed(0)
     # Drawn in a fixed random order until there are enough tokens.
@@ -140,7 +141,9 @@ def _sentences(path: Path, spec: ModelSpec, tokenizer: Any) -> list[dict[str, to
         chosen.append(tokenizer(lines[place], truncation=True, max_length=limit)["input_ids"])
         total += len(chosen[-1])
     if total < _FEWEST_TOKENS:
-        raise CheckpointError(f"{path}: has only {total} tokens to calibrate on. Give a few hundred sentences.")
+        raise CheckpointError(
+            f"{_OPTION} {path}: has only {total} tokens to calibrate on. Give a few hundred sentences."
+        )
     batches = []
     for at in range(0, len(chosen), _BATCH):
         some = [torch.tensor(found) for found in chosen[at : at + _BATCH]]
@@ -164,5 +167,5 @@ def _images(folder: Path, spec: ModelSpec, source: Path | None) -> list[dict[str
     """Images of a folder, spread evenly over it, through the source's own processor."""
     import torch
 
-    pixels = read_images(folder, source, _IMAGES, "calibrate (--calibrate)")
+    pixels = read_images(folder, source, _IMAGES, _OPTION)
     return _split(with_mask(spec, {"pixel_values": pixels}, torch.Generator().manual_seed(0)))

@@ -32,6 +32,7 @@ BATCH, LENGTH = 8, 128
 _IMAGES = 4096
 _MASKED_SHARE = 0.15
 _IGNORED = -100
+_OPTION = "train_file (--train-file)"
 
 
 def training_batches(
@@ -69,13 +70,13 @@ def training_batches(
     causal = spec.class_name.endswith(("ForCausalLM", "LMHeadModel"))
     if not causal and not predicts_masked(spec):
         raise OptionError(
-            f"train_file (--train-file) {path}: a text alone is no task for {spec.class_name}. "
+            f"{_OPTION} {path}: a text alone is no task for {spec.class_name}. "
             "Give batches with labels from Python (train_file=[...])."
         )
     tokenizer = None if folder is None else load_tokenizer(folder)
     if tokenizer is None or (not causal and tokenizer.mask_token_id is None):
         raise OptionError(
-            f"train_file (--train-file) {path}: the source has no tokenizer to read a text with"
+            f"{_OPTION} {path}: the source has no tokenizer to read a text with"
             f"{'' if tokenizer is None else ' that knows a mask'}. "
             "Put the tokenizer beside it, or give batches from Python."
         )
@@ -107,7 +108,7 @@ def _windows(path: Path, tokenizer: Any, length: int, count: int, generator: tor
     """Windows of a text in random order, at most so many and at least one."""
     import torch
 
-    text = read_text(path)
+    text = read_text(path, _OPTION)
     # Of a long text only pieces are tokenized; no tokenizer makes tokens of sixteen characters on average.
     piece = 16 * length
     pieces = [text]
@@ -121,7 +122,9 @@ def _windows(path: Path, tokenizer: Any, length: int, count: int, generator: tor
             cut = [ids[at : at + length] for at in range(0, len(ids) - length + 1, length)]
             found += cut[:1] if len(pieces) > 1 else cut
     if not found:
-        raise CheckpointError(f"{path}: too short to train on, it has no {length} tokens. Give a longer text.")
+        raise CheckpointError(
+            f"{_OPTION} {path}: too short to train on, it has no {length} tokens. Give a longer text."
+        )
     order = torch.randperm(len(found), generator=generator).tolist()
     return [found[place] for place in order[:count]]
 
@@ -131,10 +134,10 @@ def _masked_images(path: Path, spec: ModelSpec, source: Path | None, seed: int) 
 
     if "MaskedImage" not in spec.class_name:
         raise OptionError(
-            f"train_file (--train-file) {path}: images alone are no task for {spec.class_name}. "
+            f"{_OPTION} {path}: images alone are no task for {spec.class_name}. "
             "Give batches with labels from Python (train_file=[...])."
         )
-    pixels = read_images(path, source, _IMAGES, "train_file (--train-file)")
+    pixels = read_images(path, source, _IMAGES, _OPTION)
     generator = torch.Generator().manual_seed(seed)
     pixels = pixels[torch.randperm(len(pixels), generator=generator)]
     for some in torch.split(pixels, BATCH):
