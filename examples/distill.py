@@ -333,10 +333,12 @@ def distil(options: Options) -> None:
         trainer.train()
     print(f"student  {validation_loss(student, trainer.teacher, kind, batches):.5g} after {options.steps:,} steps")
     # Tokenizer, plan and pooling come along; the card speaks of a model that is not trained yet.
-    left_out = shutil.ignore_patterns(
-        "*.safetensors*", "README.md", "optimizer.pt", "scheduler.pt", "trainer_state.json"
+    own = shutil.ignore_patterns("*.safetensors*", "README.md", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+    shutil.copytree(
+        options.student,
+        options.output,
+        ignore=lambda folder, names: own(folder, names) if Path(folder) == options.student else set(),
     )
-    shutil.copytree(options.student, options.output, ignore=left_out)
     student.save_pretrained(options.output)
     print(f"written: {options.output}")
 

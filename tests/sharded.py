@@ -82,6 +82,18 @@ def main() -> None:
     assert half.generation_config.to_dict() == source.generation_config.to_dict()
     with pytest.raises(OptionError, match="is sharded"):
         wavescale.resize(source, shard=shard, hidden_size=8)
+
+    # Tied embeddings beside layers that alone are sharded.
+    config = type(source.config).from_dict({**source.config.to_dict(), "tie_word_embeddings": True})
+    tied = AutoModelForCausalLM.from_config(config)
+
+    def shard_layers(model: PreTrainedModel) -> None:
+        for layer in model.model.layers:
+            fully_shard(layer, mesh=mesh)
+
+    found = wavescale.resize(tied, shard=shard_layers, **SIZES)
+    assert found.lm_head.weight is found.model.embed_tokens.weight
+    assert torch.equal(found.lm_head.weight, wavescale.resize(tied, **SIZES).lm_head.weight)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     print("agreed", flush=True)

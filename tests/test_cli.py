@@ -525,3 +525,22 @@ def test_a_polite_end_leaves_nothing_behind(folder: Path) -> None:
     running.terminate()
     assert running.wait(60) == 128 + signal.SIGTERM
     assert {path.name for path in folder.iterdir()} == {"model", "large"}
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "1"}, {"RANK": "1", "WORLD_SIZE": ""}], ids=str)
+def test_a_process_that_is_alone_says_what_is_wrong(
+    environment: dict[str, str], folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "no such local folder" in refused("nothing/there", folder, capfd)
+    assert run(["resize", "model", "out", "--scale-width", "2", "-q"]) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_number_of_processes_that_is_none_is_refused(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert run(["resize", "model", "out", "--scale-width", "2", "-q"]) == 2
+    assert "WORLD_SIZE is 'two', expected a number of processes" in capfd.readouterr().err

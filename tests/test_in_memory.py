@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import transformers
 import wavescale
 from processes import torchrun
 from tiny import CASES, Case, make, outputs
-from wavescale.errors import SizeError
+from wavescale.errors import OptionError, SizeError
 from wavescale.memory import model_tensors
 
 LLAMA = Case("llama", "LlamaForCausalLM")
@@ -75,3 +76,28 @@ def test_what_no_config_holds_is_taken_over_into_a_sharded_model() -> None:
     assert found.pooler is None
     for name, value in model_tensors(wanted).items():
         torch.testing.assert_close(model_tensors(found)[name], value, msg=name)
+
+
+def test_types_that_a_model_mixes_stay_mixed() -> None:
+    model = make(Case("bert", "BertModel")).bfloat16()
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.float()
+    plan, found = wavescale.plan_resize(model, scale_width=2), model_tensors(wavescale.resize(model, scale_width=2))
+    for tensor in plan.tensors:
+        assert str(found[tensor.name].dtype) == f"torch.{tensor.dtype}", tensor.name
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta"])
+def test_a_device_that_computes_nothing_is_refused(device: str) -> None:
+    with pytest.raises(OptionError, match=rf"device '{device}' cannot be used here"):
+        wavescale.resize(make(LLAMA), scale_width=2, device=device)
+
+
+def test_a_class_that_no_config_names_is_taken_from_the_option(tmp_path: Path) -> None:
+    model = make(Case("bert", "BertModel"))
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert wavescale.resize_into(empty(model, hidden_size=32), tmp_path, architecture="BertModel").keeps_function

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+import wavescale
+from tiny import Case, make
 from wavescale.artifacts import Cells
+from wavescale.memory import model_tensors
 from wavescale.merging import cell_weights
 
 CELLS = torch.tensor([0, 1, 0, 2, 1, 0])
@@ -74,3 +77,19 @@ def test_units_that_nothing_makes_are_no_trouble(gain: Any) -> None:
     found = cell_weights(CELLS, ENERGY, nothing, nothing, gain, normed=False)
     assert found.outputs.isfinite().all()
     assert found.inputs.isfinite().all()
+
+
+@pytest.mark.parametrize("gain", ["role", "orthonormal", "variance"])
+def test_units_without_energy_share_alike(gain: Any) -> None:
+    energy, apart = torch.tensor([0.0, 0.0, 1.0, 3.0]), torch.eye(4)
+    found = cell_weights(torch.tensor([0, 0, 1, 1]), energy, apart, apart, gain, normed=False)
+    assert found.outputs.isfinite().all()
+    assert found.inputs.isfinite().all()
+    assert found.outputs[0] == found.outputs[1] > 0
+
+
+def test_what_was_padded_can_be_merged_again() -> None:
+    model = make(Case("llama", "LlamaForCausalLM"))
+    wide = wavescale.resize(model, intermediate_size=48, width="pad")
+    merged = wavescale.resize(wide, intermediate_size=24, width="merge")
+    assert all(value.isfinite().all() for value in model_tensors(merged).values())

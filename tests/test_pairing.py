@@ -102,3 +102,10 @@ def test_counterparts_undo_a_permutation() -> None:
     units = torch.randn((50, 8), generator=torch.Generator().manual_seed(0))
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
     assert torch.equal(counterparts(units[order] @ units.T), order)
+
+
+def test_pairs_are_found_where_rounding_makes_a_similarity_one_sided() -> None:
+    # Each unit's best is another's: 0 → 1 → 2 → 0, by the last bit.
+    more = 1.0 + torch.finfo(torch.float64).eps
+    similarity = torch.tensor([[1.0, more, 1.0], [1.0, 1.0, more], [more, 1.0, 1.0]], dtype=torch.float64)
+    assert greedy_pairs(similarity) == [(0, 1)]

@@ -797,3 +797,115 @@ def test_a_model_gives_its_sizes_and_torch_its_dtype() -> None:
     plan = wavescale.plan_resize(model, like=larger, dtype=torch.bfloat16)
     assert plan.target == wavescale.plan_resize(model, hidden_size=32).target
     assert {tensor.dtype for tensor in plan.tensors} == {"bfloat16"}
+
+
+def renamed(model: PreTrainedModel, folder: Path, rename: Callable[[str], str], **config: Any) -> Path:
+    """A checkpoint whose tensors go by other names, and whose config says other things."""
+    model.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    save_file({rename(name): value for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+    return folder
+
+
+def gamma_and_beta(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+
+# As GPT-2 and BERT lie on the hub: without the prefix, with old names, and with the heads of another class.
+PUBLISHED: dict[str, tuple[Case, Callable[[str], str], dict[str, Any]]] = {
+    "gpt2": (Case("gpt2", "GPT2LMHeadModel"), lambda name: name.removeprefix("transformer."), {}),
+    "bert": (Case("bert", "BertForPreTraining"), gamma_and_beta, {"architectures": ["BertForMaskedLM"]}),
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale_width": 2},
+        {"num_hidden_layers": 1},
+        {"scale_width": "1/2"},
+        {"intermediate_size": 12},
+        {"scale_width": 2, "preset": "random"},
+        {"scale_width": 2, "preset": "ligo", "train_steps": 0},
+        {"scale_width": "1/2", "width": "merge"},
+    ],
+    ids=str,
+)
+def test_checkpoints_as_they_are_published_are_resized_and_load(
+    published: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    case, rename, config = PUBLISHED[published]
+    source = renamed(make(case), tmp_path / "source", rename, **config)
+    plan = wavescale.resize_checkpoint(source, tmp_path / "out", **options)
+    found, told = getattr(transformers, plan.architecture).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not told["missing_keys"]
+    assert all(value.isfinite().all() for value in found.state_dict().values())
+    left_out = [remark for remark in plan.remarks if "left out" in remark]
+    runs = plan.choices.calibrate != "none" or plan.choices.mapping != "operators"
+    assert bool(left_out) == (published == "bert" and runs)
+    assert all("pooler.dense.bias" in remark for remark in left_out)
+    if not {"preset", "width"} & options.keys():  # a merge weighs what the heads of the other class read as well
+        source_model = getattr(transformers, plan.architecture).from_pretrained(source)
+        in_memory = wavescale.resize(source_model.eval(), **{**options, "calibrate": plan.choices.calibrate})
+        for name, value in in_memory.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("published", PUBLISHED)
+def test_a_published_checkpoint_fills_a_model(published: str, tmp_path: Path) -> None:
+    case, rename, config = PUBLISHED[published]
+    source = renamed(make(case), tmp_path / "source", rename, **config)
+    plan = wavescale.plan_resize(source, scale_width=2)
+    with torch.device("meta"):
+        target = getattr(transformers, plan.architecture)._from_config(transformers.AutoConfig.for_model(**plan.config))
+    wavescale.resize_into(target, source)
+    wavescale.resize_checkpoint(source, tmp_path / "out", scale_width=2)
+    wanted = getattr(transformers, plan.architecture).from_pretrained(tmp_path / "out")
+    assert difference(target.eval(), wanted.eval()) == 0.0
+
+
+def test_a_source_whose_files_are_links_into_the_output_is_not_replaced(tmp_path: Path) -> None:
+    make(Case("bert", "BertModel")).save_pretrained(tmp_path / "out")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_bytes((tmp_path / "out" / "config.json").read_bytes())
+    (source / "model.safetensors").symlink_to("../out/model.safetensors")
+    before = digest(source)
+    with pytest.raises(OutputError, match=r"holds model\.safetensors, so it is not replaced"):
+        wavescale.resize_checkpoint(source, tmp_path / "out", scale_width=2, overwrite=True)
+    (tmp_path / "out" / "text.txt").write_text("a text")
+    make(Case("bert", "BertModel")).save_pretrained(tmp_path / "other")
+    with pytest.raises(OutputError, match=r"holds text\.txt, so it is not replaced"):
+        wavescale.resize_checkpoint(
+            tmp_path / "other", tmp_path / "out", num_hidden_layers=1, overwrite=True,
+            calibrate=tmp_path / "out" / "text.txt",
+        )  # fmt: skip
+    assert digest(source) == before
+
+
+def test_code_that_is_not_copied_is_not_named(tmp_path: Path) -> None:
+    case = Case("llama", "LlamaForCausalLM")
+    source = renamed(make(case), tmp_path / "source", str, auto_map={"AutoConfig": "configuration_x.XConfig"})
+    wavescale.resize_checkpoint(source, tmp_path / "out", scale_width=2)
+    assert "auto_map" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True)
+
+
+def test_a_size_of_files_is_a_whole_number_or_a_text(tmp_path: Path) -> None:
+    make(Case("bert", "BertModel")).save_pretrained(tmp_path / "source")
+    size: Any = 5e9
+    with pytest.raises(OptionError, match=r"max_shard_size 5000000000\.0 is no number of bytes"):
+        wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", scale_width=2, max_shard_size=size)
+
+
+def test_patches_may_be_wider_than_high() -> None:
+    model = make(Case("vit", "ViTModel"), patch_size=[4, 8], image_size=[8, 16])
+    given = {"pixel_values": torch.randn(2, 3, 8, 16, generator=torch.Generator().manual_seed(0))}
+    with torch.no_grad():
+        wanted, found = (
+            one(**given).last_hidden_state for one in (model, wavescale.resize(model, num_hidden_layers=3))
+        )
+    torch.testing.assert_close(found, wanted)

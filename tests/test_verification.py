@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import wavescale
-from tiny import CASES, MAIN_CASES, Case, make
+from tiny import CASES, CONFIGS, MAIN_CASES, Case, make
 from wavescale.architectures import FAMILIES
 from wavescale.artifacts import Artifacts
 from wavescale.cli import run
@@ -18,6 +19,7 @@ from wavescale.demo import packaged_minilm
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import load_tokenizer
 from wavescale.memory import load_model
+from words import text, words_tokenizer
 
 
 def resized(case: Case, folder: Path, **options: Any) -> tuple[Path, Path]:
@@ -313,3 +315,25 @@ def test_an_order_of_units_leaves_every_stage_to_compare(tmp_path: Path) -> None
     found = wavescale.verify(*resized(Case("gpt2", "GPT2Model"), tmp_path, artifacts=artifacts))
     assert found.kept
     assert len(found.stages) > 3
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case("bert", "BertForPreTraining"), Case("roberta", "RobertaForCausalLM", (("is_decoder", True),))],
+    ids=str,
+)
+def test_the_loss_of_every_head_over_words_is_compared_within_its_positions(case: Case, tmp_path: Path) -> None:
+    source, out = resized(case, tmp_path, hidden_size=32)
+    words_tokenizer().save_pretrained(source)
+    found = wavescale.verify(source, out, text=text(tmp_path / "text.txt", 100, 10))
+    assert found.losses is not None
+    assert found.losses[0] == pytest.approx(found.losses[1], abs=1e-4)
+
+
+def test_an_encoder_without_a_pooler_is_verified_and_calibrated_without_one(tmp_path: Path) -> None:
+    config = transformers.BertConfig(**CONFIGS["bert"])
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "source")
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "grown", hidden_size=32)
+    assert wavescale.verify(tmp_path / "source", tmp_path / "grown").kept
+    wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "shrunk", num_hidden_layers=1)
+    assert not any("pooler" in name for name in load_file(tmp_path / "shrunk" / "model.safetensors"))

@@ -18,7 +18,7 @@ def main() -> None:
     # What ends a job politely (a scheduler, a container) leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = run()
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if (os.environ.get("WORLD_SIZE") or "1") != "1":
         # Among processes of torchrun, threads of gloo may outlive their group and abort an interpreter that ends.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -39,7 +39,7 @@ class Subject:
     read
         Gives a tensor by its name on disk.
     load
-        Gives the model itself, in float32 and ready to be run.
+        Gives the model itself on a device, in float32 and ready to be run.
     folder
         Where it lies on disk, if it does.
     """
@@ -47,14 +47,17 @@ class Subject:
     spec: ModelSpec
     stored: Mapping[tuple[str, int | None], Stored]
     read: Callable[[str], torch.Tensor]
-    load: Callable[[], PreTrainedModel]
+    load: Callable[[str], PreTrainedModel]
     folder: Path | None = None
 
     @classmethod
     def on_disk(cls, checkpoint: Checkpoint, architecture: str | None = None) -> Subject:
         """A checkpoint."""
         spec = read_spec(checkpoint.config, architecture)
-        load = partial(load_model, checkpoint.path, spec.class_name)
+
+        def load(device: str) -> PreTrainedModel:
+            return load_model(checkpoint.path, spec.class_name).to(device)
+
         return cls(spec, match_tensors(spec, checkpoint.tensors), checkpoint.read, load, checkpoint.path)
 
     @classmethod
@@ -70,12 +73,13 @@ class Subject:
 Analysis = Callable[[Subject], Artifacts]
 
 
-def _runnable(model: PreTrainedModel) -> PreTrainedModel:
-    """A model in float32 and evaluation mode: itself, or a copy."""
+def _runnable(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    """A model on a device, in float32 and evaluation mode: itself, or a copy."""
     import torch
 
-    floats = all(parameter.dtype is torch.float32 for parameter in model.parameters())
-    return model if floats and not model.training else deepcopy(model).float().eval()
+    ready = all(parameter.dtype is torch.float32 for parameter in model.parameters()) and not model.training
+    here = ready and model.device == torch.empty(0, device=device).device
+    return model if here else deepcopy(model).float().eval().to(device)
 
 
 def analyse(

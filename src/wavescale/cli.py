@@ -389,7 +389,8 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else 0
     except WavescaleError as error:
-        if os.environ.get("RANK", "0") == "0":  # all ranks that torchrun started raise the same
+        alone = (os.environ.get("WORLD_SIZE") or "1") == "1"
+        if alone or os.environ.get("RANK", "0") == "0":  # all ranks that torchrun started raise the same
             typer.echo(f"error: {error}", err=True)
         return error.exit_code
     except OSError as error:

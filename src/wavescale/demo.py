@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wavescale.errors import CheckpointError
+from wavescale.card import source_digest
+from wavescale.checkpoint import open_checkpoint
+from wavescale.errors import CheckpointError, OutputError
 from wavescale.on_disk import resize_checkpoint
 from wavescale.resizing import plan_resize
 from wavescale.verification import Verification, verify
@@ -51,7 +53,7 @@ def demo(out: Path) -> None:
     verdicts = []
     for name, sizes in _MODELS:
         started = time.perf_counter()
-        done = resize_checkpoint(source, out / name, overwrite=True, **sizes)
+        done = resize_checkpoint(source, out / name, overwrite=_of_an_earlier_demo(out / name, source), **sizes)
         seconds = time.perf_counter() - started
         found = verify(source, out / name)
         verdicts.append(f"{name}: {found.verdict}")
@@ -71,6 +73,21 @@ def demo(out: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _of_an_earlier_demo(out: Path, source: Path) -> bool:
+    """Whether a folder was made from the demo's model. Others are refused, as everywhere.
+
+    Raises
+    ------
+    OutputError
+        There is something else.
+    """
+    if not out.exists():
+        return False
+    if source_digest(out / "README.md") != open_checkpoint(source).fingerprint():
+        raise OutputError(f"{out}: is there and not of an earlier demo, so it is not replaced. Name another --out.")
+    return True
 
 
 def _row(name: str, layers: int, width: int, parameters: int, seconds: float, found: Verification) -> tuple[str, ...]:

@@ -109,14 +109,16 @@ def check_device(device: str) -> None:
     Raises
     ------
     OptionError
-        torch does not know it, or it is not there.
+        torch does not know it, it is not there, or nothing is computed on it.
     """
     import torch
 
     try:
-        torch.empty(1, device=device)
+        empty = torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}. Use cpu.") from error
+    if empty.is_meta:
+        raise OptionError("device 'meta' cannot be used here: nothing is computed there. Use cpu, or load the weights.")
 
 
 def _finite(tensor: torch.Tensor) -> bool:

@@ -70,7 +70,7 @@ def find(
         case "ligo" | "mango":
             made = _learned(plan, subject, train_file, device)
         case _:
-            return given.merged(Artifacts(tensors=_fitted(plan, subject, calibrate, device)))
+            made = _fitted(plan, subject, given, calibrate, device)
     return Artifacts(tensors=made).merged(given)
 
 
@@ -140,23 +140,26 @@ def _learned(plan: Plan, subject: Subject, train_file: TrainFile | None, device:
     if train_file is not None and choices.train_steps > 0:
         batches = training_batches(train_file, subject.spec, subject.folder, choices.train_steps, choices.seed)
         with torch.no_grad():
-            target = build_model(plan, mapping.tensors(), like=subject.load())
+            target = build_model(plan, mapping.tensors(), like=subject.load("cpu"))
         train(mapping, target.to(device).eval(), batches, choices.train_steps, choices.train_rate)
     with torch.no_grad():
         made = mapping.tensors()
     return {name: value.contiguous().cpu() for name, value in made.items()}
 
 
-def _fitted(plan: Plan, subject: Subject, calibrate: Calibrate | None, device: str) -> dict[str, torch.Tensor]:
-    """The tensors that calibration makes, by their name in the target."""
+def _fitted(
+    plan: Plan, subject: Subject, given: Artifacts, calibrate: Calibrate | None, device: str
+) -> dict[str, torch.Tensor]:
+    """The tensors that calibration makes, by their name in the target; what is given stays as it is."""
     import torch
 
-    source = subject.load().to(device)
+    source = subject.load(device)
     for name, value in model_tensors(source).items():
         check_finite(name, value)
     batches = _batches(plan, subject, calibrate, source)
-    kept = tuple(tensor for tensor in plan.tensors if not any(map(finished, tensor.expression.reads())))
-    values = {t.name: value.float() for t, value in execute(replace(plan, tensors=kept), subject.read, device)}
+    there = given.named().keys()
+    kept = tuple(t for t in plan.tensors if all(name in there or not finished(name) for name in t.expression.reads()))
+    values = {t.name: value.float() for t, value in execute(replace(plan, tensors=kept), subject.read, device, given)}
     fitted = [tensor for tensor in plan.tensors if tensor not in kept]
     # Whatever calibration forgets shows.
     values |= {tensor.name: torch.full(tensor.shape, torch.nan, device=device) for tensor in fitted}

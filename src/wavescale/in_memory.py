@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import RowReader, open_checkpoint
 from wavescale.errors import OptionError, SizeError, WavescaleError
-from wavescale.execute import Blocks, ReadRows, check_ties, execute, row_blocks, rows_of
+from wavescale.execute import Blocks, ReadRows, check_device, check_ties, execute, row_blocks, rows_of
 from wavescale.findings import find
+from wavescale.matching import expected_tensors
 from wavescale.memory import build_model, disk_names, empty_model, model_class, model_tensors
 from wavescale.plan import Plan, TensorPlan
 from wavescale.ranks import ALONE, Ranks
 from wavescale.resizing import plan_resize
+from wavescale.spec import read_spec
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +92,7 @@ def resize(
 
     plan = plan_resize(model, artifacts=artifacts, calibrate=calibrate, **options)
     where = str(model.device) if device is None else device
+    check_device(where)
     if shard is not None:
         target = empty_model(plan.family, plan.architecture, plan.config, like=model)
         _check_fits(target, plan)
@@ -154,8 +158,12 @@ def resize_into(
     True
     """
     plan = plan_resize(source, like=target.config, artifacts=artifacts, calibrate=calibrate, **options)
+    own = expected_tensors(read_spec(plan.config, plan.architecture))
+    # A model has no place for heads of other classes.
+    plan = replace(plan, tensors=tuple(tensor for tensor in plan.tensors if tensor.name in own))
     _check_fits(target, plan)
     where = device or next((str(p.device) for p in target.parameters() if not p.is_meta), _mesh_device(target) or "cpu")
+    check_device(where)
     _fill(target, source, plan, where, artifacts, calibrate, train_file)
     return plan
 
@@ -165,7 +173,9 @@ def _found(
 ) -> Artifacts:
     """What the plan reads besides the source."""
     if isinstance(source, str | os.PathLike):
-        return find(plan, Subject.on_disk(open_checkpoint(source)), given, calibrate, device, train_file)
+        return find(
+            plan, Subject.on_disk(open_checkpoint(source), plan.architecture), given, calibrate, device, train_file
+        )
     if plan.asks_for - given.named().keys() and any(map(is_sharded, source.parameters())):
         raise OptionError(
             f"{model_class(source).__name__}: is sharded, so it cannot be run or compared as a whole, which "
@@ -189,7 +199,9 @@ def _fill(
     ranks = _sharing(target)
     found = ranks.once(lambda: _found(source, plan, device, given, calibrate, train_file))
     if any(parameter.is_meta for parameter in target.parameters()):
+        tied = _tied(target)
         target.to_empty(device=_mesh_device(target) or device)
+        _tie(target, tied)
         _restore_buffers(target)
     places = _places(target)
 
@@ -306,5 +318,19 @@ def _restore_buffers(target: PreTrainedModel) -> None:
     for parameter in target.parameters():
         parameter._is_hf_initialized = True
     target.initialize_weights()
-    if not any(map(is_sharded, target.parameters())):
-        target.tie_weights()
+
+
+def _tied(target: PreTrainedModel) -> list[list[str]]:
+    """The names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in target.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [found for found in names.values() if len(found) > 1]
+
+
+def _tie(target: PreTrainedModel, tied: list[list[str]]) -> None:
+    """Make names mean one parameter again, which `to_empty` parts."""
+    for first, *others in tied:
+        for name in others:
+            module, _, own = name.rpartition(".")
+            setattr(target.get_submodule(module), own, target.get_parameter(first))

@@ -87,8 +87,8 @@ def token_inputs(spec: ModelSpec, ids: torch.Tensor, mask: torch.Tensor | None =
 
     mask = torch.ones_like(ids) if mask is None else mask
     if "MultipleChoice" in spec.class_name or "DoubleHeads" in spec.class_name:
-        pairs = len(ids) // 2 * 2
-        ids, mask = ids[:pairs].view(-1, 2, ids.shape[1]), mask[:pairs].view(-1, 2, ids.shape[1])
+        pairs = torch.arange(len(ids) + len(ids) % 2).clamp(max=len(ids) - 1)  # an odd last one twice
+        ids, mask = (found[pairs].view(-1, 2, ids.shape[1]) for found in (ids, mask))
     return {"input_ids": ids, "attention_mask": mask}
 
 
@@ -136,11 +136,16 @@ def given_batches(
     return batches
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the files of a tokenizer lie beside a checkpoint."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json"))
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer beside a checkpoint, or None where there is none that loads."""
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "tokenizer.model", "vocab.json")):
+    if not has_tokenizer(folder):
         return None
     try:
         return AutoTokenizer.from_pretrained(folder)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures import FAMILIES
+from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import CheckpointError, SizeError
 from wavescale.plan import Plan
 from wavescale.spec import ModelSpec, read_spec
@@ -33,7 +36,15 @@ def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) in own and first.setdefault(id(value), name) == name:
             state[name] = value.detach()
-    return dict(revert_weight_conversion(model, state))
+    return {_in_todays_spelling(model, name): value for name, value in revert_weight_conversion(model, state).items()}
+
+
+def _in_todays_spelling(model: PreTrainedModel, name: str) -> str:
+    """A name on disk; models that were loaded from old files would be saved under the old names."""
+    family = FAMILIES.get(model.config.model_type)
+    for old, new in () if family is None else family.renamed:
+        name = re.sub(old, new, name)
+    return name
 
 
 def disk_names(model: PreTrainedModel) -> dict[str, str]:
@@ -46,7 +57,7 @@ def disk_names(model: PreTrainedModel) -> dict[str, str]:
     parameters = dict(model.named_parameters())
     names = {id(parameter): name for name, parameter in parameters.items()}
     stored = revert_weight_conversion(model, parameters)
-    return {names[id(value)]: disk for disk, value in stored.items() if id(value) in names}
+    return {names[id(value)]: _in_todays_spelling(model, disk) for disk, value in stored.items() if id(value) in names}
 
 
 def model_class(model: PreTrainedModel) -> type[PreTrainedModel]:
@@ -141,16 +152,28 @@ def fresh_model(family: str, class_name: str, config: Mapping[str, Any], seed: i
     CheckpointError
         transformers refuses the config.
     """
-    import torch
     import transformers
 
-    with quiet_loading(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with quiet_loading(), seeded(seed):
         try:
             model: PreTrainedModel = getattr(transformers, class_name)(_config(family, config))
         except Exception as error:  # as above
             raise CheckpointError(f"config.json: {class_name} refuses it: {error}") from error
     return model.float()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed the random state of torch, and of a GPU if the device is one, and put it back."""
+    import torch
+
+    gpus = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTrainedModel) -> PreTrainedModel:
@@ -174,6 +197,10 @@ def build_model(plan: Plan, tensors: Mapping[str, torch.Tensor], like: PreTraine
             raise CheckpointError(
                 f"{model_class(like).__name__}: {kind.replace('_', ' ')} after resizing: {sorted(info[kind])}"
             )
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:  # as planned, such as norms in float32 in a half type
+        parameters = dict(model.named_parameters())
+        for name, disk in disk_names(model).items():
+            parameters[name].data = tensors[disk].to(parameters[name].device)
     _take_over_generation(model, like)
     return model.to(like.device).train(like.training)
 
@@ -189,11 +216,15 @@ def load_model(folder: Path, class_name: str) -> PreTrainedModel:
     import torch
     import transformers
 
+    cls = getattr(transformers, class_name)
+    # An encoder that was saved without its pooler computes without it.
+    pooled = "add_pooling_layer" not in signature(cls).parameters or any(
+        "pooler." in name for name in open_checkpoint(folder).tensors
+    )
+    arguments = {} if pooled else {"add_pooling_layer": False}
     with quiet_loading():
         try:
-            model, info = getattr(transformers, class_name).from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True
-            )
+            model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **arguments)
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{folder}: transformers cannot load it: {error}") from error
     if info["missing_keys"] or info["mismatched_keys"]:

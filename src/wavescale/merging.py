@@ -151,7 +151,8 @@ def cell_weights(
     def per_cell(values: torch.Tensor) -> torch.Tensor:
         return values.new_zeros(int(cells.max()) + 1).index_add_(0, cells, values)[cells]
 
-    share = energy / per_cell(energy)
+    total = per_cell(energy)
+    share = torch.where(total > 0, energy / total, 1 / per_cell(torch.ones_like(energy)))  # dead units share alike
     if gain == "orthonormal":
         return Cells(cells, share.sqrt().float(), share.sqrt().float())
     together = (cells[:, None] == cells[None, :]).to(outputs.dtype)

@@ -218,19 +218,13 @@ def _write_tensors(
 def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None) -> Iterator[_Job]:
     """All but the tensors: everything is looked at and found out before; config, card and moments are written after."""
     checkpoint, target, moments = open_checkpoint(asked.model), asked.out, None
-    if asked.overwrite and target.resolve() in checkpoint.path.resolve().parents:
-        raise OutputError(f"{target}: holds the source, so it is not replaced. Choose another folder.")
-    if checkpoint.path.resolve() in (target.resolve(), *target.resolve().parents):
-        inside = "is the source itself" if target.resolve() == checkpoint.path.resolve() else "lies in the source"
-        raise OutputError(f"{target}: {inside}, which is never touched. Choose another folder.")
+    _check_apart(asked, checkpoint)
     plan = _planned(asked, checkpoint)
     check_given(plan, asked.calibrated, asked.train_file)
     check_companions(checkpoint.path, plan)
     check_device(asked.device)
     target_config(plan)
     if asked.state_file is not None:
-        if target.resolve() in asked.state_file.resolve().parents:
-            raise OutputError(f"{target}: holds {asked.state_file.name}, so it is not replaced. Choose another folder.")
         moments = read_state(asked.state_file, plan, checkpoint.config)
     # Moments are parked on the disk before they are saved: twice the room. Other ranks find in a file what was found.
     besides = 0 if moments is None else 2 * state_bytes(plan, moments)
@@ -256,6 +250,20 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
         writer.write_text("README.md", _card(asked, plan, checkpoint))
+
+
+def _check_apart(asked: _Asked, checkpoint: Checkpoint) -> None:
+    """Refuse an output that lies in the source, or that would replace what is read, which may be links."""
+    target, source = asked.out.resolve(), checkpoint.path.resolve()
+    if source in (target, *target.parents):
+        inside = "is the source itself" if target == source else "lies in the source"
+        raise OutputError(f"{asked.out}: {inside}, which is never touched. Choose another folder.")
+    given = [asked.state_file, asked.calibrated, asked.train_file]
+    files = [Path(path).expanduser() for path in given if isinstance(path, str | os.PathLike)]
+    for path in (checkpoint.path, *sorted(checkpoint.path.iterdir()), *files):
+        if target in path.resolve().parents:
+            held = "the source" if path == checkpoint.path else path.name
+            raise OutputError(f"{asked.out}: holds {held}, so it is not replaced. Choose another folder.")
 
 
 def _planned(asked: _Asked, checkpoint: Checkpoint) -> Plan:
@@ -318,6 +326,8 @@ _FLAGS = {"num_hidden_layers": "--layers", "num_attention_heads": "--heads", "nu
 def _bytes(size: int | str) -> int:
     if isinstance(size, int):
         found = size
+    elif not isinstance(size, str):
+        raise OptionError(f"max_shard_size {size!r} is no number of bytes and no text; give for example 5GB.")
     else:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
         unit = _SIZE_UNITS.get(match[2].upper()) if match else None

@@ -40,7 +40,8 @@ def greedy_pairs(similarity: torch.Tensor) -> list[tuple[int, int]]:
 
     n = len(similarity)
     free = torch.arange(n, device=similarity.device)
-    left = similarity.clone().fill_diagonal_(-torch.inf)
+    # Exactly symmetric, so that of equal ones the first two are each other's best: every round finds a pair.
+    left = torch.maximum(similarity, similarity.T).fill_diagonal_(-torch.inf)
     pairs: list[tuple[int, int]] = []
     while len(free) > 1:
         best = left.argmax(dim=1)

@@ -10,7 +10,7 @@ from wavescale.architectures.schema import RESIZABLE
 from wavescale.artifacts import NOTHING, Artifacts, finished, order_name, tensor_name
 from wavescale.axes import parse_axes
 from wavescale.errors import OptionError
-from wavescale.expressions import Concatenate, Expression, Part, Read
+from wavescale.expressions import Concatenate, Details, Expression, Fresh, Part, Read
 from wavescale.matching import match_tensors
 from wavescale.methods import (
     Choices,
@@ -36,6 +36,7 @@ def make_plan(
     choices: Choices,
     dtype: str | None = None,
     artifacts: Artifacts = NOTHING,
+    writes: bool = True,
 ) -> Plan:
     """Plan a resize. Pure: no file is opened and no weight is read.
 
@@ -51,6 +52,8 @@ def make_plan(
         Of the output (`float64`, `float32`, `bfloat16`, `float16`); without it every tensor keeps its own.
     artifacts
         What an analysis found; only its names and shapes are looked at.
+    writes
+        Whether a masked language model can write text: it takes a tokenizer that knows the mask.
 
     Raises
     ------
@@ -60,7 +63,10 @@ def make_plan(
     sizes, decisions, remarks = resolve_sizes(spec, request)
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
-    choices = settled(choices, spec, sizes)
+    choices = settled(_beside(artifacts, choices), spec, sizes, writes)
+    mapped = choices.mapping != "operators"
+    if mapped or choices.calibrate != "none":
+        remarks = (*remarks, *_leave_out_strangers(spec, stored))
     check_growth(choices, spec.sizes, sizes)
     # The layers that lend their per-layer config fields are known once the method is.
     draft = Resizing(spec, target_spec(spec, sizes, dtype), stored, choices, _check_orders(spec, artifacts))
@@ -68,7 +74,6 @@ def make_plan(
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
     tensors = _replace(tuple(_tensors(draft, method, dtype)), artifacts)
-    mapped = choices.mapping != "operators"
     said = mapping_remarks(draft) if mapped else method.remarks
     return Plan(
         family=spec.family.name,
@@ -82,7 +87,7 @@ def make_plan(
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
         keeps_function=not mapped and method.keeps_function,
-        remarks=(*remarks, *said, *_calibration_remarks(choices, tensors)),
+        remarks=(*remarks, *said, *_detail_remarks(choices, tensors), *_calibration_remarks(choices, tensors)),
     )
 
 
@@ -107,6 +112,14 @@ def _calibration_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> t
     )
 
 
+def _detail_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> tuple[str, ...]:
+    if choices.detail_size == 1.0:
+        return ()
+    if any(isinstance(node, Details | Fresh) for tensor in tensors for node in tensor.expression.walk()):
+        return ()
+    return (f"detail_size {choices.detail_size:g} has no effect: nothing is copied with gains by role, or padded",)
+
+
 def _split_ties(spec: ModelSpec, stored: dict[tuple[str, int | None], Stored]) -> tuple[tuple[str, str], ...]:
     """Take copies of tied tensors out of the source, and say which must be equal."""
     pairs = []
@@ -115,6 +128,31 @@ def _split_ties(spec: ModelSpec, stored: dict[tuple[str, int | None], Stored]) -
             if (copy, None) in stored and (original, None) in stored:
                 pairs.append((stored.pop((copy, None)).name, stored[original, None].name))
     return tuple(pairs)
+
+
+def _beside(artifacts: Artifacts, choices: Choices) -> Choices:
+    """The choices beside what an analysis found, which is resized as it says; calibration chooses by itself."""
+    if not artifacts.named():
+        return choices
+    if choices.calibrate == "auto":
+        return replace(choices, calibrate="none")
+    if choices.calibrate != "none" and artifacts.orders:
+        raise OptionError(
+            f"calibrate (--calibrate) {choices.calibrate!r} chooses units by itself, so artifacts with orders "
+            "have no effect. Leave one of the two out."
+        )
+    return choices
+
+
+def _leave_out_strangers(spec: ModelSpec, stored: dict[tuple[str, int | None], Stored]) -> tuple[str, ...]:
+    """Take tensors of heads that the class does not have out of the source: where the model is run they do nothing."""
+    strangers = [key for key, found in stored.items() if found.row not in spec.rows]
+    names = [stored.pop(key).name for key in strangers]
+    if not names:
+        return ()
+    return (
+        f"left out, as {spec.class_name} does not have them: {', '.join(names)} (--architecture names another class)",
+    )
 
 
 def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[TensorPlan]:
@@ -127,7 +165,7 @@ def _tensors(resizing: Resizing, method: Method, dtype: str | None) -> Iterable[
     for first in firsts.values():
         for layer in range(layers) if first.row.in_layer else (None,):
             shape = parse_axes(first.row.axes).shape(resizing.target.axis_sizes)
-            name = first.name_at(layer)
+            name = resizing.target.name_of(first, layer)
             expression = Read(tensor_name(name), shape) if fitted[first.row] else _whole(first, layer, method)
             if expression.shape != shape:
                 raise AssertionError(f"{first.name}: planned {expression.shape}, expected {shape}")

@@ -131,11 +131,14 @@ def launched() -> Iterator[Ranks]:
     Raises
     ------
     OptionError
-        There are said to be others, but not where.
+        There are said to be others, but not where, or it is not said how many.
     FaultError
         One of them is gone.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    count = os.environ.get("WORLD_SIZE") or "1"
+    if not count.isdecimal():
+        raise OptionError(f"WORLD_SIZE is {count!r}, expected a number of processes. Unset it, or start with torchrun.")
+    if int(count) == 1:
         yield ALONE
         return
     import torch.distributed
@@ -144,7 +147,7 @@ def launched() -> Iterator[Ranks]:
         _all(lambda: torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT))
     except ValueError as error:
         raise OptionError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but the other processes cannot be found ({error}). Start them "
+            f"WORLD_SIZE is {count}, but the other processes cannot be found ({error}). Start them "
             "with torchrun, or unset WORLD_SIZE."
         ) from error
     try:

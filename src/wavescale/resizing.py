@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import OptionError
+from wavescale.inputs import has_tokenizer
 from wavescale.matching import DTYPE_BYTES, expected_tensors
 from wavescale.methods import choose
 from wavescale.plan import Plan
@@ -100,7 +102,7 @@ def plan_resize(
     architecture
         The class of transformers, for a config that names none.
     artifacts
-        What `wavescale.analyse` found.
+        What `wavescale.analyse` found; with it nothing is calibrated unless `calibrate` asks for it.
 
     Returns
     -------
@@ -139,7 +141,7 @@ def plan_resize(
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
-    return make_plan(spec, found, request, choices, dtype, artifacts)
+    return make_plan(spec, found, request, choices, dtype, artifacts, _tokenized(model))
 
 
 def _calibration(calibrate: Calibrate | None) -> str | None:
@@ -162,6 +164,14 @@ def _source(model: Model, architecture: str | None) -> tuple[ModelSpec, dict[str
         return model_spec(model), found
     spec = read_spec(_config(model), architecture)
     return spec, expected_tensors(spec)
+
+
+def _tokenized(model: Model) -> bool:
+    """Whether a tokenizer lies beside a model; of a config alone that is not known, and taken to be so."""
+    if isinstance(model, str | os.PathLike):
+        checkpoint = open_checkpoint(model, weights=False)
+        return not checkpoint.complete or has_tokenizer(checkpoint.path)
+    return not hasattr(model, "state_dict") or has_tokenizer(Path(getattr(model, "name_or_path", "") or os.devnull))
 
 
 def _config(config: Any) -> Mapping[str, Any]:

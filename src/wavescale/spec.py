@@ -135,9 +135,10 @@ class ModelSpec:
             case Field("num_labels"):
                 labels = self.config.get("id2label")
                 return len(labels) if labels else _positive("num_labels", self.config.get("num_labels") or 2)
-            case Field(name):
+            case Field(name, index):
                 found = self.value(name)
-                return _positive(name, found[0] if isinstance(found, list | tuple) and found else found)
+                several = isinstance(found, list | tuple) and len(found) > index
+                return _positive(name, found[index] if several else found)
             case Patches(extra):
                 image, patch = (_pair(name, self.value(name)) for name in ("image_size", "patch_size"))
                 return (image[0] // patch[0]) * (image[1] // patch[1]) + extra
@@ -152,11 +153,15 @@ class ModelSpec:
         negated, field = row.when.startswith("not "), row.when.removeprefix("not ")
         return bool(self.value(field)) is not negated
 
+    @cached_property
+    def rows(self) -> tuple[TensorRow, ...]:
+        """The rows of the family's table that this class has, with this config."""
+        return tuple(row for group in self.head_class.groups for row in self.family.groups[group] if self.has(row))
+
     def slots(self) -> Iterator[Slot]:
         """Every tensor that a checkpoint of this model has, tied copies left out, layer by layer."""
         tied = self.head_class.ties if self.tied else {}
-        rows = [row for group in self.head_class.groups for row in self.family.groups[group] if self.has(row)]
-        for row in rows:
+        for row in self.rows:
             if row.name in tied:
                 continue
             if row.in_layer:
@@ -168,6 +173,11 @@ class ModelSpec:
     def disk_name(self, slot: Slot) -> str:
         """The name under which transformers saves this tensor."""
         return slot.row.name.format(base=self.head_class.base, layer=slot.layer)
+
+    def name_of(self, stored: Stored, layer: int | None) -> str:
+        """The name of a tensor from disk in this class, whatever its prefix was; of another class's head it stays."""
+        row = stored.row
+        return self.disk_name(Slot(row, layer)) if row in self.rows else stored.name_at(layer)
 
     def shape(self, row: TensorRow) -> tuple[int, ...]:
         """The stored shape of a tensor at this model's sizes."""

@@ -46,7 +46,8 @@ def target_spec(spec: ModelSpec, sizes: Sizes, dtype: str | None = None, origins
     if dtype is not None:
         config["dtype"] = dtype
         config.pop("torch_dtype", None)
-    config.pop("_name_or_path", None)
+    for field in ("_name_or_path", "auto_map"):  # code that auto_map names is never copied
+        config.pop(field, None)
     return replace(spec, config=config)
 
 

@@ -468,14 +468,15 @@ def _loss(model: PreTrainedModel, spec: ModelSpec, tokenizer: Any, tokens: torch
 
     masked = spec.family.placement == "post" and not spec.value("is_decoder")
     generator = torch.Generator().manual_seed(0)
-    length = min(WINDOW_TOKENS, spec.axis_sizes.get("positions", WINDOW_TOKENS) - (2 if masked else 0))
+    length = min(WINDOW_TOKENS, positions(spec))
     total, count = 0.0, 0
     for window in torch.split(tokens, length):
         ids = window[None].to(model.device)
         with torch.no_grad():
             if masked:
                 chosen = torch.rand(ids.shape, generator=generator).to(ids.device) < _MASKED_SHARE
-                logits = model(torch.where(chosen, tokenizer.mask_token_id, ids)).logits
+                found = model(torch.where(chosen, tokenizer.mask_token_id, ids))
+                logits = found.logits if "logits" in found else found.prediction_logits
                 loss = F.cross_entropy(logits[chosen], ids[chosen], reduction="sum")
                 count += int(chosen.sum())
             else:

@@ -9,7 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, inputs_for, make, outputs
+from wavescale.analysis import Subject, similar_units
 from wavescale.architectures import FAMILIES
+from wavescale.calibration.layers import Opened
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.memory import model_tensors
 
@@ -131,7 +133,8 @@ def test_a_causal_language_model_needs_no_data() -> None:
 def test_only_what_shrinks_is_calibrated_by_default(family: str) -> None:
     case = next(case for case in MAIN_CASES if case.family == family)
     model = make(case)
-    expected = "random" if family in ("vit", "deit") else "generated"
+    # In memory there is no tokenizer by which an encoder could write.
+    expected = "generated" if make(case).can_generate() else "random"
     assert wavescale.plan_resize(model, num_hidden_layers=1).choices.calibrate == expected
     others: tuple[dict[str, Any], ...] = ({"num_hidden_layers": 3}, {"hidden_size": 32, "num_hidden_layers": 1}, {})
     for sizes in others:
@@ -194,13 +197,14 @@ def test_what_is_no_list_of_batches_is_refused(given: Any, message: str) -> None
         wavescale.resize(make(BERT), num_hidden_layers=1, calibrate=given)
 
 
-def test_a_source_that_computes_nothing_finite_is_refused() -> None:
+@pytest.mark.parametrize("calibrate", ["random", "generated"])
+def test_a_source_that_computes_nothing_finite_is_refused(calibrate: str) -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_head=2, n_layer=2, vocab_size=32, n_positions=8)).eval()
     with torch.no_grad():
         model.transformer.h[0].mlp.c_fc.weight.fill_(3e38)
-    with pytest.raises(CheckpointError, match="no finite values"):
-        wavescale.resize(model, num_hidden_layers=1, calibrate="random")
+    with pytest.raises(CheckpointError, match="computes NaN or infinity"):
+        wavescale.resize(model, num_hidden_layers=1, calibrate=calibrate)
 
 
 def test_layers_are_the_ones_that_were_named() -> None:
@@ -222,3 +226,83 @@ def test_states_in_directions_that_are_not_stored_are_not_compared(tmp_path: Pat
         assert [stage.name for stage in found.stages] == ([] if name == "headless" else ["logits"])
         assert not found.kept
         assert ("outputs not compared" in found.verdict) is (name == "headless")
+
+
+@pytest.mark.parametrize("batch", [{"input_ids": torch.full((2, 8), 99)}, {"foo": torch.ones(2, 8)}], ids=str)
+def test_a_batch_that_the_model_does_not_take_is_named(batch: dict[str, torch.Tensor]) -> None:
+    model = make(GPT2)
+    with pytest.raises(OptionError, match=rf"cannot be run on batch 1 \({next(iter(batch))}\)"):
+        wavescale.resize(model, num_hidden_layers=1, calibrate=[*batches(model, 1), batch])
+
+
+@pytest.mark.parametrize(
+    "case", [Case("gpt2", "GPT2ForSequenceClassification"), Case("llama", "LlamaForCausalLM")], ids=str
+)
+def test_nothing_is_run_beyond_what_is_fitted(case: Case) -> None:
+    """Neither logits over a vocabulary, nor what a classifier makes of padding, are of any use."""
+    model = make(case)
+    model.config.pad_token_id = None
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the head was run")
+
+    head = model.lm_head if hasattr(model, "lm_head") else model.score
+    handle = head.register_forward_hook(refuse)
+    found = wavescale.resize(model, hidden_size=8, calibrate="random")
+    handle.remove()
+    assert all(value.isfinite().all() for value in model_tensors(found).values())
+
+
+def test_layers_of_mixed_attention_get_their_own_masks() -> None:
+    model = make(
+        Case("qwen2", "Qwen2ForCausalLM"), layer_types=["full_attention", "sliding_attention"], use_sliding_window=True,
+        sliding_window=3,
+    )  # fmt: skip
+    ids = torch.randint(3, 31, (8, 12), generator=torch.Generator().manual_seed(0))
+    opened = Opened(model, [{"input_ids": ids}])
+    stream = opened.enter()
+    for layer in range(2):
+        stream, _ = opened.run(layer, stream)
+    with torch.no_grad():
+        wanted = model.model(ids).last_hidden_state
+        torch.testing.assert_close(model.model.norm(stream.batches[0]), wanted)
+
+
+def test_a_layer_that_reads_in_chunks_is_fitted_like_one_that_does_not() -> None:
+    whole, chunked = make(BERT), make(BERT, chunk_size_feed_forward=4)
+    given = batches(whole)
+    both: tuple[dict[str, Any], ...] = ({"hidden_size": 8}, {"intermediate_size": 12})
+    for sizes in both:
+        found = (model_tensors(wavescale.resize(model, calibrate=given, **sizes)) for model in (whole, chunked))
+        for (name, one), other in zip((first := next(found)).items(), next(found).values(), strict=True):
+            assert first[name] is one
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_model_that_is_given_stays_where_it_is() -> None:
+    model = make(GPT2)
+    run = Subject.in_memory(model).load
+    assert run("cpu") is model
+    assert run("meta") is not model
+    assert model.device.type == "cpu"
+
+
+def test_what_an_analysis_found_takes_the_place_of_calibration_by_default() -> None:
+    model = make(GPT2)
+    found = wavescale.analyse(model, [similar_units])
+    target = wavescale.resize(model, intermediate_size=12, artifacts=found)
+    wanted = wavescale.resize(model, intermediate_size=12, artifacts=found, calibrate="none")
+    for name, value in model_tensors(target).items():
+        assert torch.equal(value, model_tensors(wanted)[name]), name
+    wavescale.resize(model, num_hidden_layers=1, artifacts=found)
+    with pytest.raises(OptionError, match="artifacts with orders have no effect"):
+        wavescale.resize(model, intermediate_size=12, artifacts=found, calibrate="random")
+
+
+@pytest.mark.parametrize("name", ["transformer.h.0.mlp.c_proj.weight", "transformer.wpe.weight"])
+def test_a_finished_tensor_stays_as_it_is_beside_calibration(name: str) -> None:
+    model = make(GPT2)
+    value = torch.full(tuple(model_tensors(model)[name].shape), 0.5)
+    given = wavescale.Artifacts(tensors={name: value})
+    target = wavescale.resize(model, num_hidden_layers=1, artifacts=given, calibrate="random")
+    assert torch.equal(model_tensors(target)[name], value)

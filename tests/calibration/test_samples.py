@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,11 +128,6 @@ def test_what_a_masked_language_model_writes_is_masked_again() -> None:
     ids = torch.cat([batch["input_ids"] for batch in found])
     assert ids.numel() > 0.9 * SENTENCE_TOKENS
     assert 0.1 < (ids == 3).float().mean() < 0.2
-    # Without a tokenizer there is no mask to fill.
-    assert torch.equal(
-        calibration_batches("generated", model, model_spec(model))[0]["input_ids"],
-        calibration_batches("random", model, model_spec(model))[0]["input_ids"],
-    )
 
 
 def test_random_input_fills_the_positions() -> None:
@@ -192,3 +188,40 @@ def test_a_text_needs_a_tokenizer(tmp_path: Path) -> None:
     path = text(tmp_path / "text.txt", 2000, 10)
     with pytest.raises(OptionError, match="no tokenizer"):
         wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", intermediate_size=18, calibrate=path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_new_tokens": 3},
+        {"max_new_tokens": 64},
+        {"return_dict_in_generate": True},
+        {"num_return_sequences": 2, "do_sample": True},
+        {"repetition_penalty": 1.3},
+        {"num_beams": 3},
+    ],
+    ids=str,
+)
+def test_the_settings_that_a_model_was_published_with_do_not_change_what_it_writes(settings: dict[str, Any]) -> None:
+    plain, model = make(GPT2), make(GPT2)
+    assert model.generation_config is not None
+    model.generation_config.update(**settings)
+    wanted = generated_tokens(plain, tokens=64, length=16)
+    assert torch.equal(generated_tokens(model, tokens=64, length=16), wanted)
+    for name, value in settings.items():
+        assert getattr(model.generation_config, name) == value
+
+
+def test_a_masked_language_model_without_a_tokenizer_reads_random_tokens_and_the_plan_says_so() -> None:
+    model = make(MASKED)
+    assert wavescale.plan_resize(model, num_hidden_layers=1).choices.calibrate == "random"
+    with pytest.raises(OptionError, match="has no tokenizer with a mask"):
+        wavescale.resize(model, num_hidden_layers=1, calibrate="generated")
+
+
+def test_an_odd_sentence_is_compared_with_itself(tmp_path: Path) -> None:
+    model = make(Case("bert", "BertForMultipleChoice"))
+    path = text(tmp_path / "text.txt", 33, 10)
+    found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
+    assert [batch["input_ids"].shape[:2] for batch in found] == [(16, 2), (1, 2)]
+    assert torch.equal(found[1]["input_ids"][0, 0], found[1]["input_ids"][0, 1])

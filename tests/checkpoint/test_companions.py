@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModel
 
 import wavescale
 from tiny import Case, make
@@ -219,3 +220,25 @@ def test_modules_that_cannot_be_read_are_refused_before_anything_is_written(
     with pytest.raises(CheckpointError, match=r"modules\.json"):
         resized(source)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_pooling_of_today_states_the_new_width_as_well(source: Path) -> None:
+    put_json(source, "modules.json", MODULES)
+    put_json(source, "1_Pooling/config.json", {"embedding_dimension": 16, "pooling_mode": "mean"})
+    assert json.loads((resized(source) / "1_Pooling" / "config.json").read_text())["embedding_dimension"] == 32
+
+
+def test_the_weights_of_a_module_that_is_resized_itself_are_not_those_of_another(source: Path) -> None:
+    put_json(source.parent, "modules.json", [{"idx": 0, "name": "0", "path": source.name, "type": "Transformer"}])
+    AutoModel.from_pretrained(resized(source))
+
+
+def test_a_module_without_its_weights_is_refused(source: Path) -> None:
+    dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    put_json(source, "modules.json", [*MODULES, dense])
+    put_json(source, "2_Dense/config.json", {"in_features": 16, "out_features": 8})
+    with pytest.raises(CheckpointError, match=r"2_Dense: this sentence-transformers module has no weights"):
+        wavescale.resize_checkpoint(source, source.parent / "deeper", num_hidden_layers=3)
+    put(source, "2_Dense/pytorch_model.bin", RAW)
+    wavescale.resize_checkpoint(source, source.parent / "deeper", num_hidden_layers=3)
+    assert (source.parent / "deeper" / "2_Dense" / "pytorch_model.bin").read_bytes() == RAW

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import stat
@@ -452,3 +453,47 @@ def test_a_parked_tensor_is_the_same_and_leaves_no_file(tmp_path: Path) -> None:
 def test_what_is_written_besides_needs_room_as_well(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="GB free"):
         CheckpointWriter(tmp_path / "out", planned(VALUES), BIG, besides=1 << 60)
+
+
+@pytest.mark.parametrize("name", ["2024_results", ".git"])
+def test_a_folder_that_is_no_part_of_a_checkpoint_is_not_replaced(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "out" / name).mkdir()
+    (tmp_path / "out" / name / "notes").write_text("a week of work")
+    with pytest.raises(OutputError, match=rf"also holds {re.escape(name)}, which is no part of a checkpoint"):
+        write(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / name / "notes").is_file()
+
+
+def test_modules_that_a_checkpoint_names_are_replaced_with_it(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "out" / "modules.json").write_text('[{"idx": 1, "path": "1_Pooling"}]')
+    (tmp_path / "out" / "1_Pooling").mkdir()
+    write(tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "1_Pooling").exists()
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text('{"model_type": "bert"}')
+    old = tmp_path / f".out.{os.getpid()}.old"
+    old.mkdir()
+    (old / "model.safetensors").write_bytes(b"old")
+    write(tmp_path / "out", {"new": torch.ones(3)}, overwrite=True)
+    assert load_file(tmp_path / "out" / "model.safetensors").keys() == {"new"}
+
+
+def test_a_mount_point_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "out")
+    with pytest.raises(OutputError, match="is a mount point, which cannot be replaced"):
+        write(tmp_path / "out", overwrite=True)
+
+
+def test_a_file_is_never_written_twice(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"others")
+    with pytest.raises(AssertionError, match="written twice"), CheckpointWriter(tmp_path / "out", [], BIG) as writer:
+        writer.copy(tmp_path / "weights", "model.safetensors")
+    assert not (tmp_path / "out").exists()

@@ -187,3 +187,11 @@ def test_bad_input_gets_one_line(
     assert re.match(f"error: .*{message}", complaints)
     assert complaints.count("\n") == 1
     assert not (folder / "healed").exists()
+
+
+def test_weights_of_modules_come_along(tmp_path: Path) -> None:
+    shrunk(tmp_path, "GPT2LMHeadModel", num_hidden_layers=2)
+    (tmp_path / "student" / "2_Dense").mkdir()
+    (tmp_path / "student" / "2_Dense" / "model.safetensors").write_bytes(b"weights")
+    assert main(command(tmp_path, steps=1)) == 0
+    assert (tmp_path / "healed" / "2_Dense" / "model.safetensors").read_bytes() == b"weights"

@@ -218,3 +218,9 @@ def test_training_lowers_the_loss(case: Case, preset: str, share: float) -> None
         with torch.no_grad():
             losses.append(float(large(**batch).loss))
     assert losses[1] < share * losses[0]
+
+
+def test_a_mapping_is_trained_where_gradients_are_switched_off() -> None:
+    with torch.no_grad():
+        found = wavescale.resize(make(GPT2), preset="ligo", train_steps=2, train_file=batches(), **TWICE)
+    assert all(value.isfinite().all() for value in model_tensors(found).values())

@@ -164,3 +164,19 @@ def test_every_part_is_alive_by_step_2_and_no_two_are_twins_at_step_100(case: Ca
         if parameter.ndim >= 2 and not any(word in name for word in ("embed", "wte", "wpe")):
             rows = parameter.detach().flatten(1)
             assert (torch.cdist(rows, rows) + torch.eye(len(rows))).min() > 1e-4, name
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({"scale_width": 2}, False),
+        ({"scale_width": 2, "width": "pad"}, False),
+        ({"scale_width": 2, "width": "signal"}, True),
+        ({"scale_depth": 2, "depth": "signal"}, True),
+        ({"scale_width": "1/2", "calibrate": "none"}, True),
+    ],
+    ids=str,
+)
+def test_a_size_of_details_that_are_not_made_is_said_to_have_no_effect(options: dict[str, Any], idle: bool) -> None:
+    plan = wavescale.plan_resize(make(Case("llama", "LlamaForCausalLM")), detail_size=3, **options)
+    assert any("detail_size 3 has no effect" in remark for remark in plan.remarks) == idle

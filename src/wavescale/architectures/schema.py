@@ -96,9 +96,10 @@ class TensorRow:
 
 @dataclass(frozen=True)
 class Field:
-    """The length of a fixed axis that a config field gives."""
+    """The length of a fixed axis that a config field gives; of a field with several entries the one at `index`."""
 
     name: str
+    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ DEFAULTS = {
 FIXED: dict[str, FixedSize] = {
     "channels": Field("num_channels"),
     "patch_height": Field("patch_size"),
-    "patch_width": Field("patch_size"),
+    "patch_width": Field("patch_size", index=1),
     "labels": Field("num_labels"),
     "pixels": Pixels(),
     "one": 1,

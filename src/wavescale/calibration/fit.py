@@ -45,11 +45,18 @@ def fit_model(
         For every layer of the target the source layer that it is made of, ascending.
     batches
         Keyword arguments of the forward pass, to be run through both.
+
+    Raises
+    ------
+    OptionError
+        The source cannot be run on a batch.
+    CheckpointError
+        It computes NaN or infinity.
     """
     import torch
 
     with torch.no_grad():
-        _Fit(Opened(source, batches), Opened(target, batches), tuple(layers)).run()
+        _Fit(Opened(source, batches), Opened(target, batches, trusted=True), tuple(layers)).run()
 
 
 @dataclass(frozen=True)

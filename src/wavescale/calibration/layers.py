@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures.schema import Role, TensorRow
 from wavescale.axes import parse_axes
+from wavescale.calibration.writing import not_finite
+from wavescale.errors import OptionError
 from wavescale.memory import disk_names, model_spec
 from wavescale.methods import Piece
 from wavescale.spec import ModelSpec
@@ -119,8 +121,8 @@ class States:
         return States([a + b for a, b in zip(self.batches, other.batches, strict=True)], self.masks)
 
 
-class _Entered(Exception):  # noqa: N818
-    """No error: it stops a forward pass before its first layer."""
+class _Seen(Exception):  # noqa: N818
+    """No error: it stops a forward pass of which all has been seen that is wanted."""
 
 
 class Opened:
@@ -132,17 +134,22 @@ class Opened:
         Of a known family, in float32 and evaluation mode.
     batches
         Keyword arguments of its forward pass.
+    trusted
+        Whether it runs on the batches and what it computes is finite, so that nobody has to look.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]]) -> None:
-        self.model = model
+    def __init__(
+        self, model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]], trusted: bool = False
+    ) -> None:
+        self.model, self._trusted = model, trusted
         self.spec: ModelSpec = model_spec(model)
         named = dict(model.named_parameters())
         self._names = {disk: name for name, disk in disk_names(model).items()}
         self._parameters = {disk: named[name] for disk, name in self._names.items()}
         self._rows = {(slot.row.name, slot.layer): slot for slot in self.spec.slots()}
         self._batches = [{k: v.to(model.device) for k, v in batch.items()} for batch in batches]
-        self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        # What layers of each kind are called with, batch by batch, by the first layer of the kind.
+        self._calls: dict[int, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     @property
     def masks(self) -> list[torch.Tensor | None]:
@@ -209,24 +216,62 @@ class Opened:
         found: torch.nn.Module = self.model.get_submodule(".".join(parts[: parts.index(str(layer)) + 1]))
         return found
 
+    @cached_property
+    def _kinds(self) -> list[int]:
+        """For every layer the first of its kind: full and sliding attention have masks of their own."""
+        types = self.spec.value("layer_types") or [""] * self.spec.sizes.num_hidden_layers
+        return [types.index(found) for found in types]
+
     def enter(self) -> States:
-        """The residual stream before the first layer."""
-        self._calls = []
+        """The residual stream before the first layer.
 
-        def stop(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._calls.append((args, kwargs))
-            raise _Entered
+        Raises
+        ------
+        OptionError
+            The model cannot be run on a batch.
+        CheckpointError
+            It computes NaN or infinity.
+        """
+        self._calls = {first: [] for first in sorted(set(self._kinds))}
 
-        handle = self._layer(0).register_forward_pre_hook(stop, with_kwargs=True)
+        def keep(first: int) -> Any:
+            def hook(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                self._calls[first].append((args, kwargs))
+                if first == max(self._calls):
+                    raise _Seen
+
+            return hook
+
+        handles = [self._layer(first).register_forward_pre_hook(keep(first), with_kwargs=True) for first in self._calls]
         try:
-            for batch in self._batches:
-                try:
+            for number, batch in enumerate(self._batches):
+                with suppress(_Seen), self._blaming(number):
                     self._forward(batch)
-                except _Entered:
-                    continue
         finally:
-            handle.remove()
-        return States([_stream(args, kwargs) for args, kwargs in self._calls], self.masks)
+            for handle in handles:
+                handle.remove()
+        return self._checked([_stream(args, kwargs) for args, kwargs in self._calls[0]])
+
+    @contextmanager
+    def _blaming(self, number: int) -> Iterator[None]:
+        """Say which batch the model cannot be run on."""
+        try:
+            yield
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if self._trusted:
+                raise
+            raise OptionError(
+                f"calibrate (--calibrate): {type(self.model).__name__} cannot be run on batch {number} "
+                f"({', '.join(self._batches[number])}): {str(error).partition(chr(10))[0]}. "
+                "Give keyword arguments of its forward pass."
+            ) from error
+
+    def _checked(self, stream: list[torch.Tensor]) -> States:
+        import torch
+
+        if not self._trusted and not all(bool(torch.isfinite(values).all()) for values in stream):
+            raise not_finite(self.model)
+        return States(stream, self.masks)
 
     def _forward(self, batch: Mapping[str, torch.Tensor]) -> Any:
         import torch
@@ -244,6 +289,11 @@ class Opened:
             The residual stream before the layer.
         watched
             For example `query`, `attention output`, `ffn in`, `ffn out`.
+
+        Raises
+        ------
+        CheckpointError
+            The model computes NaN or infinity.
         """
         import torch
 
@@ -251,11 +301,13 @@ class Opened:
         places = [(found[name], self._holder(name, layer)) for name in watched]
         out: list[torch.Tensor] = []
         with _inputs(places), torch.no_grad():
-            for values, (args, kwargs) in zip(stream.batches, self._calls, strict=True):
+            for number, (values, call) in enumerate(zip(stream.batches, self._calls[self._kinds[layer]], strict=True)):
+                args, kwargs = call
                 result = self._layer(layer)(*_with_stream(args, values), **_with_stream_named(args, kwargs, values))
                 out.append(result[0] if isinstance(result, tuple) else result)
-        masks = self.masks
-        return States(out, masks), {name: States(values, masks) for name, values in found.items()}
+                for seen in found.values():  # of a layer that takes its tokens in chunks in as many parts
+                    seen[number:] = [torch.cat(seen[number:], 1)] if len(seen) > number + 1 else seen[number:]
+        return self._checked(out), {name: States(values, self.masks) for name, values in found.items()}
 
     def _holder(self, module: str, layer: int) -> torch.nn.Module:
         row = next(r for r in self.rows if r.in_layer and r.role is Role.LINEAR and module in r.modules)
@@ -264,21 +316,24 @@ class Opened:
     def watch(self, rows: Sequence[TensorRow]) -> dict[str, States]:
         """Run the whole model and keep what goes into modules outside the layers, by the row's name."""
         found: dict[str, list[torch.Tensor]] = {row.name: [] for row in rows}
-        with _inputs([(found[row.name], self.module(row, None)) for row in rows]):
+        with _inputs([(found[row.name], self.module(row, None)) for row in rows], enough=True):
             for batch in self._batches:
-                self._forward(batch)
+                with suppress(_Seen):
+                    self._forward(batch)
         return {name: States(values, self.masks) for name, values in found.items()}
 
 
 @contextmanager
-def _inputs(places: Sequence[tuple[list[torch.Tensor], torch.nn.Module]]) -> Iterator[None]:
-    """Keep the first input of modules while they are run."""
+def _inputs(places: Sequence[tuple[list[torch.Tensor], torch.nn.Module]], enough: bool = False) -> Iterator[None]:
+    """Keep the first input of modules while they are run; where that is enough, no more is run than it takes."""
     import torch
 
     def keep(values: list[torch.Tensor]) -> Any:
         def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
             found = given[0].detach()
             values.append(found.movedim(1, -1) if isinstance(module, torch.nn.Conv2d) else found)
+            if enough and len({len(others) for others, _ in places}) == 1:
+                raise _Seen
 
         return hook
 

@@ -46,8 +46,7 @@ def calibration_batches(
     ----------
     kind
         `generated`: text that a language model writes itself (a masked one needs a tokenizer that knows its
-        mask, and reads random tokens without); `random`: tokens or pixels drawn at
-        random; or a text file, for an image model a folder of images.
+        mask); `random`: tokens or pixels drawn at random; or a text file, for an image model a folder of images.
     model
         The source.
     folder, tokenizer
@@ -64,7 +63,12 @@ def calibration_batches(
         return _given(kind, spec, folder, tokenizer)
     if kind == "generated" and not _reads_sentences(spec):
         return _split(token_inputs(spec, generated_tokens(model, TOKENS, LENGTH, seed)))
-    if kind == "generated" and tokenizer is not None and tokenizer.mask_token_id is not None:
+    if kind == "generated":
+        if tokenizer is None or tokenizer.mask_token_id is None:
+            raise OptionError(
+                f"{_OPTION} generated: the source has no tokenizer with a mask, by which {spec.class_name} writes. "
+                "Put the tokenizer beside the source, or use random."
+            )
         return _filled(model, spec, tokenizer, seed)
     tokens, length = (SENTENCE_TOKENS, SENTENCE_LENGTH) if _reads_sentences(spec) else (TOKENS, LENGTH)
     count = _IMAGES if is_image_model(spec) else tokens // min(length, positions(spec))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from wavescale.errors import OptionError
+from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import positions
-from wavescale.memory import model_spec
+from wavescale.memory import model_spec, seeded
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +27,11 @@ def generated_tokens(model: PreTrainedModel, tokens: int, length: int, seed: int
     ------
     OptionError
         The model does not generate.
+    CheckpointError
+        It computes NaN or infinity.
     """
     import torch
+    from transformers import GenerationConfig
 
     if not model.can_generate():
         raise OptionError(
@@ -37,14 +42,36 @@ def generated_tokens(model: PreTrainedModel, tokens: int, length: int, seed: int
     # Small models with a tokenizer of their own often keep the ids of a larger vocabulary in their config.
     first = next((found for found in (config.bos_token_id, config.eos_token_id) if found in known), 0)
     start = torch.full((max(1, tokens // length), 1), first, device=model.device)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        found = model.generate(
-            start, attention_mask=torch.ones_like(start), max_length=length, min_length=length, do_sample=True,
-            temperature=1.0, top_k=0, top_p=1.0, eos_token_id=None, pad_token_id=first,
-        )  # fmt: skip
-    ids: torch.Tensor = found
+    # What is not said is taken from the model's own settings, with which it would write something else.
+    settings = model.generation_config
+    model.generation_config = GenerationConfig(
+        max_length=length, min_length=length, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, pad_token_id=first
+    )
+    try:
+        with seeded(seed, model.device), torch.no_grad(), _finite_odds(model):
+            ids: torch.Tensor = model.generate(start, attention_mask=torch.ones_like(start))
+    finally:
+        model.generation_config = settings
     return ids
+
+
+@contextmanager
+def _finite_odds(model: PreTrainedModel) -> Iterator[None]:
+    """Say of a source that computes NaN what is wrong with it, rather than of its tokens."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        raise not_finite(model) from error
+
+
+def not_finite(model: PreTrainedModel) -> CheckpointError:
+    """What is wrong with a source that cannot be calibrated."""
+    return CheckpointError(
+        f"{type(model).__name__}: the source computes NaN or infinity on what it is calibrated on. "
+        "Use another text, or --calibrate none."
+    )
 
 
 def filled_masks(model: PreTrainedModel, tokenizer: Any, tokens: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -60,6 +87,11 @@ def filled_masks(model: PreTrainedModel, tokenizer: Any, tokens: int, length: in
         Gives the mask and the special tokens.
     tokens, length
         In all, and of one sequence as far as the model has positions.
+
+    Raises
+    ------
+    CheckpointError
+        The model computes NaN or infinity.
     """
     import torch
 
@@ -79,6 +111,8 @@ def filled_masks(model: PreTrainedModel, tokenizer: Any, tokens: int, length: in
                 found = model(some)
             logits = found.logits if "logits" in found else found.prediction_logits
             wanted = logits[here].index_fill(-1, special, -torch.inf)
+            if len(wanted) and not torch.isfinite(wanted.amax(-1)).all():
+                raise not_finite(model)
             if len(wanted):
                 some[here] = torch.multinomial(wanted.float().softmax(-1), 1, generator=generator)[:, 0]
     return ids

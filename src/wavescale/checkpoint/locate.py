@@ -15,6 +15,7 @@ _CONFIG_FILES = ("config.json",)
 _ALL_FILES = (
     "*.json",
     "*.safetensors",
+    "[0-9]*_*/pytorch_model.bin",
     "*.txt",
     "*.model",
     "*.jinja",

@@ -51,6 +51,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def read_modules(path: Path) -> list[dict[str, Any]]:
+    """modules.json.
+
+    Raises
+    ------
+    CheckpointError
+        It is no list of modules.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
+    if not isinstance(found, list) or not all(isinstance(module, dict) and "path" in module for module in found):
+        raise CheckpointError(f"{path}: is no list of modules with a path each.")
+    return found
+
+
 class Checkpoint:
     """A checkpoint on disk: a folder with config.json and weights, or a config alone.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from wavescale.checkpoint.reader import read_config
+from wavescale.checkpoint.reader import read_config, read_modules
 from wavescale.checkpoint.row_writer import RowWriter
 from wavescale.checkpoint.shards import split_shards
 from wavescale.errors import CheckpointError, FaultError, OutputError
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 _SPARE_BYTES = 16 << 20
 # Files by which transformers' Trainer goes on.
 _TRAINING = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "trainer_state.json")
-# Folders that are part of a checkpoint: modules of sentence-transformers, chat templates, what git and the hub keep.
-_MODULE = re.compile(r"\d+_\w+|additional_chat_templates|\.git|\.cache")
+# Folders that are part of a checkpoint, besides modules of sentence-transformers: templates, and what the hub keeps.
+_PARTS = {"additional_chat_templates", ".cache"}
 
 
 class CheckpointWriter:
@@ -79,7 +78,9 @@ class CheckpointWriter:
                 f"{out}: also holds {foreign.name}, which is no part of a checkpoint, so it is not replaced. Move that "
                 "away, or choose another folder."
             )
-        parent = out.absolute().parent
+        if self.out.is_mount():
+            raise OutputError(f"{out}: is a mount point, which cannot be replaced. Name a folder in it.")
+        parent = self.out.parent
         if not parent.is_dir():
             raise OutputError(f"{parent}: no such folder, so {out.name} cannot be made in it. Make it first.")
         needed = sum(tensor.nbytes for tensor in tensors) + besides + _SPARE_BYTES
@@ -126,8 +127,7 @@ class CheckpointWriter:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file beside the weights."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._new(name)
         path.write_text(text, encoding="utf-8")
 
     def parked(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -171,9 +171,14 @@ class CheckpointWriter:
 
     def copy(self, source: Path, name: str) -> None:
         """Copy a file as it is."""
+        shutil.copyfile(source, self._new(name))
+
+    def _new(self, name: str) -> Path:
+        """Where a file goes that is not there yet; weights are never written over."""
         path = self.folder / name
+        assert not path.exists(), f"{path} is written twice"
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, path)
+        return path
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -195,12 +200,14 @@ class CheckpointWriter:
             return
         if not self.overwrite:
             raise OutputError(f"{self.out}: appeared while the resize was running; it is left as it is.")
-        old = self.out.with_name(f".{self.out.name}.{os.getpid()}.old")
+        old = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.", suffix=".old", dir=self.out.parent))
         try:
             self.out.rename(old)
             self.folder.rename(self.out)
         except BaseException:
-            if old.exists() and not self.out.exists():
+            if self.out.exists():
+                old.rmdir()
+            else:
                 old.rename(self.out)
             raise
         shutil.rmtree(old, ignore_errors=True)
@@ -222,11 +229,13 @@ def _foreign(out: Path) -> Path | None:
     """What a folder holds besides one checkpoint: a training run's state or checkpoints, logs, other folders."""
     # The state that wavescale has resized itself can be made again.
     own = (out / "wavescale.json").is_file()
+    modules = read_modules(out / "modules.json") if (out / "modules.json").is_file() else []
+    parts = _PARTS | {module["path"] for module in modules}
     return next(
         (
             path
             for path in sorted(out.iterdir())
-            if (path.is_dir() and not _MODULE.fullmatch(path.name)) or (path.name in _TRAINING and not own)
+            if (path.is_dir() and path.name not in parts) or (path.name in _TRAINING and not own)
         ),
         None,
     )

@@ -67,7 +67,7 @@ class LearnedMap(ABC):
             fused = parse_axes(first.row.axes).fused
             whole = pieces[0] if fused is None else torch.cat(pieces, fused + 1)
             for layer, value in zip(_layers(first.row, self.resizing.target), whole, strict=True):
-                found[first.name_at(layer)] = value
+                found[self.resizing.target.name_of(first, layer)] = value
         return found
 
     @cached_property
@@ -76,7 +76,8 @@ class LearnedMap(ABC):
         firsts: dict[str, Stored] = {}
         for stored in self.resizing.stored.values():
             firsts.setdefault(stored.row.name, stored)
-        return [first for first in firsts.values() if first.name_at(0 if first.row.in_layer else None) in self.names]
+        name = self.resizing.target.name_of
+        return [first for first in firsts.values() if name(first, 0 if first.row.in_layer else None) in self.names]
 
     @cached_property
     def pieces(self) -> list[Piece]:

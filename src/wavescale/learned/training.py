@@ -60,9 +60,9 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     losses: list[float] = []
     for batch in islice(cycle(batches), steps):
-        made = {names[disk]: value for disk, value in mapping.tensors().items()}
         inputs = {name: value.to(mapping.device) for name, value in batch.items()}
         with torch.enable_grad():
+            made = {names[disk]: value for disk, value in mapping.tensors().items()}
             found = functional_call(target, made, kwargs=inputs)
         loss = getattr(found, "loss", None)
         if loss is None:

@@ -20,11 +20,11 @@ from wavescale.spec import ModelSpec, Sizes, predicts_masked
 AUTO_PARAMETERS = 1_000_000_000
 
 
-def settled(choices: Choices, spec: ModelSpec, sizes: Sizes) -> Choices:
+def settled(choices: Choices, spec: ModelSpec, sizes: Sizes, writes: bool = True) -> Choices:
     """The choices with `auto` calibration settled.
 
     What becomes smaller, and in no way larger, is calibrated without data: language models on text that
-    they write themselves, others on random input.
+    they write themselves, others on random input. A masked one `writes` where there is a tokenizer that knows its mask.
 
     Raises
     ------
@@ -38,7 +38,8 @@ def settled(choices: Choices, spec: ModelSpec, sizes: Sizes) -> Choices:
         large = obstacle == "" and _parameters(spec) > AUTO_PARAMETERS
         if obstacle or large:
             return replace(choices, calibrate="none")
-        return replace(choices, calibrate="generated" if generates(spec) else "random")
+        can = generates(spec) and (writes or not predicts_masked(spec))
+        return replace(choices, calibrate="generated" if can else "random")
     if obstacle:
         raise OptionError(f"calibrate (--calibrate) {choices.calibrate}: {obstacle}")
     if choices.calibrate == "generated" and not generates(spec):
