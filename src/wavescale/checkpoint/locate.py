@@ -14,7 +14,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CONFIG_FILES = ("config.json",)
 _ALL_FILES = (
     "*.json",
-    "*.safetensors",
+    # Not every file of weights: beside them some keep the same once more, for other programs or in half types.
+    "model*.safetensors",
+    "*-of-*.safetensors",
+    "[0-9]*_*/model.safetensors",
     "[0-9]*_*/pytorch_model.bin",
     "*.txt",
     "*.model",
