@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--output", required=True, type=Path, help="the folder to write")
     parser.add_argument("--steps", type=int, default=1000, help="optimizer steps (%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="AdamW's peak (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, help="windows or sentences per step (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="windows or sentences per step and GPU (%(default)s)")
     parser.add_argument("--sequence-length", type=int, default=128, help="tokens per window (%(default)s)")
     parser.add_argument("--alpha", type=float, default=0.5, help="share of the text's own loss (%(default)s)")
     parser.add_argument("--temperature", type=float, default=2.0, help="of both distributions (%(default)s)")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -613,3 +614,22 @@ def test_shrinking_with_moments_says_that_it_is_not_calibrated(tmp_path: Path) -
         wavescale.resize_checkpoint(
             source, tmp_path / "other", num_hidden_layers=1, optimizer_state=source, calibrate="random"
         )
+
+
+@pytest.mark.parametrize("layers", [(0, 1, 0, 1), (1, 0, 0), (0, 0)], ids=str)
+def test_layers_that_are_named_take_the_moments_of_those_they_copy(layers: tuple[int, ...]) -> None:
+    source = make(GPT2)
+    plan = wavescale.plan_resize(source, layer_map=layers)
+    target = wavescale.resize(source, layer_map=layers)
+    optimizer = adam(source, split=False)
+    state = wavescale.resize_optimizer_state(optimizer.state_dict(), source, target, plan)
+    before = {name: optimizer.state[p] for name, p in source.named_parameters()}
+    for number, (name, _) in enumerate(target.named_parameters()):
+        if ".h." not in name:
+            continue
+        head, layer, tail = re.split(r"(?<=\.h)\.(\d+)\.", name)
+        origin = before[f"{head}.{layers[int(layer)]}.{tail}"]
+        share = 1 / layers.count(layers[int(layer)])
+        found = state["state"][number]
+        torch.testing.assert_close(found["exp_avg"], share * origin["exp_avg"], msg=name)
+        torch.testing.assert_close(found["exp_avg_sq"], share**2 * origin["exp_avg_sq"], msg=name)

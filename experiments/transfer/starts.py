@@ -100,13 +100,17 @@ def _made(run: Run, task: Task, source: Path | None) -> tuple[PreTrainedModel, i
         options["calibrate"] = [{name: value for name, value in one.items() if name != "labels"} for one in drawn]
     # A fused attention on the processor is no product that torch counts.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model = wavescale.resize(load_trained(source), **options)
+        model = wavescale.resize(load_trained(source), device=str(processes().device), **options)
     return model, counter.get_total_flops()
 
 
 def _batches(run: Run, task: Task, steps: int) -> Iterator[dict[str, torch.Tensor]]:
-    """What a mapping is trained on, or a start calibrated: the run's data in another order, with plain labels."""
+    """What a mapping is trained on, or a start calibrated: the run's data in another order, with plain labels.
+
+    No more at once than a device takes.
+    """
+    batch = run.device_batch or run.batch
     train = replace(task.train, seed=task.train.seed + APART)
     for step in range(steps):
-        drawn = [train[place] for place in range(step * run.batch, (step + 1) * run.batch)]
+        drawn = [train[place] for place in range(step * batch, (step + 1) * batch)]
         yield task.collate([{name: value for name, value in one.items() if name != "mixing"} for one in drawn])

@@ -203,6 +203,11 @@ def train(
 def _share(run: Run) -> tuple[int, int]:
     """The part of a batch that one process takes at a time, and how many of those make a step."""
     count: int = processes().num_processes
+    if count == 1 and torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"one process sees {torch.cuda.device_count()} GPUs, on each of which Trainer would put a whole batch. "
+            "Start with accelerate launch, or set CUDA_VISIBLE_DEVICES to one."
+        )
     share, rest = divmod(run.batch, count)
     if rest:
         raise ValueError(f"a batch of {run.batch} cannot be shared by {count} processes; use a number that divides it.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,8 +195,10 @@ def read_images(folder: Path, source: Path | None, most: int, option: str) -> to
     CheckpointError
         The folder has no images.
     OptionError
-        The source has no processor.
+        The source has no processor, or Pillow is missing.
     """
+    if find_spec("PIL") is None:
+        raise OptionError(f"{option} {folder}: reading images needs Pillow: pip install 'wavescale[images]'.")
     from PIL import Image
     from transformers import AutoImageProcessor
 

@@ -58,7 +58,8 @@ def moment_plans(plan: Plan) -> tuple[Plan, Plan]:
         The plan holds tensors that an analysis has finished.
     """
     before, after = plan.source.num_hidden_layers, plan.target.num_hidden_layers
-    inserts = after > before and plan.choices.depth_of(before, after) == "insert"
+    layers = plan.choices.layer_map
+    inserts = layers is None and after > before and plan.choices.depth_of(before, after) == "insert"
     # Of the target tensors that copy one of the source, the first that carries it on. Only insertion makes
     # copies that do not: no gradient passes the zeros of an inserted layer, although its readers are copies.
     leads: dict[tuple[str, int | None], TensorPlan] = {}
@@ -69,7 +70,11 @@ def moment_plans(plan: Plan) -> tuple[Plan, Plan]:
     for tensor in plan.tensors:
         place = _place(tensor.name, before, after if inserts else before)
         # Layers that are spread over more layers share their gradient.
-        share = 1.0 if inserts or place[1] is None else min(1.0, before / after)
+        _, layer = split_layer(tensor.name)
+        if inserts or layer is None:
+            share = 1.0
+        else:
+            share = min(1.0, before / after) if layers is None else 1 / layers.count(layers[layer])
         first, second = (_scaled(carried(leads[place].expression, power), share**power) for power in _POWERS)
         first = first if leads[place] is tensor else Constant(0.0, tensor.shape)
         for plans, expression in zip(moments, (first, second), strict=True):

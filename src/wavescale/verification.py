@@ -214,8 +214,8 @@ def verify(
     Raises
     ------
     CheckpointError
-        One of the two cannot be loaded, or `out` was not written by wavescale or from another source; or there is no
-        such text, or no tokenizer for it.
+        One of the two cannot be loaded, or `out` was not written by wavescale, or from a source of other sizes; or
+        there is no such text, or no tokenizer for it.
     OptionError
         A text for a model that has no loss on it, or a device that is not there.
     """

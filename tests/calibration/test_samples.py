@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +226,9 @@ def test_an_odd_sentence_is_compared_with_itself(tmp_path: Path) -> None:
     found = calibration_batches(path, model, model_spec(model), tokenizer=words_tokenizer())
     assert [batch["input_ids"].shape[:2] for batch in found] == [(16, 2), (1, 2)]
     assert torch.equal(found[1]["input_ids"][0, 0], found[1]["input_ids"][0, 1])
+
+
+def test_images_without_pillow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavescale.inputs.find_spec", lambda name: None if name == "PIL" else find_spec(name))
+    with pytest.raises(OptionError, match=r"reading images needs Pillow: pip install 'wavescale\[images\]'"):
+        wavescale.resize(make(VIT), num_hidden_layers=1, calibrate=tmp_path)

@@ -362,8 +362,19 @@ def test_a_checkpoint_of_a_training_run_is_never_replaced(name: str, source: Pat
     # What wavescale has written itself can be made again, with the moments that it has resized.
     wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
     (tmp_path / "out" / name).write_text("resized")
+    os.utime(tmp_path / "out" / name, (1, 1))
     wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=48, overwrite=True)
     assert not (tmp_path / "out" / name).exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json", "optimizer.pt"])
+def test_an_output_that_was_trained_on_in_its_place_is_never_replaced(name: str, source: Path, tmp_path: Path) -> None:
+    wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
+    (tmp_path / "out" / name).write_bytes(b"days of training")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=f"{name} is newer than what wavescale wrote there"):
+        wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, overwrite=True)
+    assert contents(tmp_path) == before
 
 
 def test_nothing_is_written_into_the_source(source: Path) -> None:

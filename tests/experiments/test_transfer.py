@@ -371,10 +371,10 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["fsdp", "deepspeed", "cpu2"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "deepspeed", "cpu2"])
 def test_accelerate_reads_its_configs(name: str) -> None:
     config = load_config_from_file(str(HERE / "accelerate" / f"{name}.yaml"))
-    kinds = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED", "cpu2": "MULTI_GPU"}
+    kinds = {"ddp": "MULTI_GPU", "fsdp": "FSDP", "deepspeed": "DEEPSPEED", "cpu2": "MULTI_GPU"}
     assert str(config.distributed_type).rpartition(".")[2] == kinds[name]
     assert config.num_processes == (2 if name == "cpu2" else 8)
 
@@ -657,3 +657,10 @@ def test_a_run_that_is_none_is_refused_with_those_that_are(finished: Bench) -> N
         [sys.executable, str(HERE / called[0]), *called[1:]], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.startswith("error: nosuch: no method of")) == (1, True)
+
+
+def test_one_process_that_sees_several_gpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    bench = bench_at(tmp_path, task="gpt")
+    with pytest.raises(ValueError, match=r"one process sees 2 GPUs.*accelerate launch"):
+        finish(bench.run("cpu", "row", "scratch"), bench)

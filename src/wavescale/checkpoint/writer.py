@@ -78,6 +78,11 @@ class CheckpointWriter:
                 f"{out}: also holds {foreign.name}, which is no part of a checkpoint, so it is not replaced. Move that "
                 "away, or choose another folder."
             )
+        if out.exists() and (changed := _changed(out)) is not None:
+            raise OutputError(
+                f"{out}: {changed.name} is newer than what wavescale wrote there, as if the model had been trained on, "
+                "so it is not replaced. Move it away, or choose another folder."
+            )
         if self.out.is_mount():
             raise OutputError(f"{out}: is a mount point, which cannot be replaced. Name a folder in it.")
         parent = self.out.parent
@@ -239,6 +244,16 @@ def _foreign(out: Path) -> Path | None:
         ),
         None,
     )
+
+
+def _changed(out: Path) -> Path | None:
+    """What somebody has put into an output of wavescale since: its plan is written behind weights and optimizer."""
+    plan = out / "wavescale.json"
+    if not plan.is_file():
+        return None
+    files = [*sorted(out.glob("*.safetensors")), *(out / name for name in _TRAINING)]
+    written = plan.stat().st_mtime_ns
+    return next((file for file in files if file.is_file() and file.stat().st_mtime_ns > written), None)
 
 
 def _umask() -> int:
