@@ -377,6 +377,12 @@ def test_a_quiet_resize_of_the_console_script_prints_nothing(folder: Path) -> No
     assert (folder / "out" / "model.safetensors").is_file()
 
 
+def test_a_quiet_resize_that_calibrates_prints_nothing_either(tmp_path: Path) -> None:
+    make(Case("gpt2", "GPT2LMHeadModel")).save_pretrained(tmp_path / "model")
+    done = process(SCRIPT, "resize", "model", "out", "--layers", "1", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_resize_says_its_plan_and_where_it_went(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["resize", "model", "out", "--scale-width", "2"]) == 0
     out, err = capfd.readouterr()

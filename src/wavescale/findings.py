@@ -16,7 +16,7 @@ from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import check_finite, execute
 from wavescale.inputs import given_batches, load_tokenizer
 from wavescale.learned import Ligo, Mango, train, training_batches
-from wavescale.memory import build_model, fresh_model, model_tensors
+from wavescale.memory import build_model, fresh_model, model_tensors, quiet_loading
 from wavescale.plan import Plan
 from wavescale.planning import method_of
 
@@ -156,7 +156,8 @@ def _fitted(
     source = subject.load(device)
     for name, value in model_tensors(source).items():
         check_finite(name, value)
-    batches = _batches(plan, subject, calibrate, source)
+    with quiet_loading():
+        batches = _batches(plan, subject, calibrate, source)
     there = given.named().keys()
     kept = tuple(t for t in plan.tensors if all(name in there or not finished(name) for name in t.expression.reads()))
     values = {t.name: value.float() for t, value in execute(replace(plan, tensors=kept), subject.read, device, given)}
@@ -166,7 +167,8 @@ def _fitted(
     target = build_model(plan, values, like=source)
     method = method_of(plan, subject.spec, subject.stored)
     layers = [method.origin(layer) for layer in range(plan.target.num_hidden_layers)]
-    fit_model(source, target.eval(), layers, batches)
+    with quiet_loading():
+        fit_model(source, target.eval(), layers, batches)
     found = model_tensors(target)
     for tensor in fitted:
         if not torch.isfinite(found[tensor.name]).all():

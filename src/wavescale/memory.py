@@ -238,7 +238,7 @@ def load_model(folder: Path, class_name: str) -> PreTrainedModel:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers' bars and remarks off the terminal while a model is put together."""
+    """Keep transformers' bars and remarks off the terminal while a model is put together, or run to look into it."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
