@@ -28,6 +28,22 @@ def test_a_wavelet_without_effect_is_said() -> None:
     assert any("no effect" in remark for remark in plan.remarks)
 
 
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({"width": "dct", "depth": "dct", "scale_width": 0.5}, True),
+        ({"depth": "signal", "scale_depth": 0.5}, True),
+        ({"width": "signal", "scale_width": 0.5}, False),
+        ({"width": "norm", "intermediate_size": 14336}, False),
+        ({"width": "merge", "intermediate_size": 14336}, False),
+    ],
+    ids=str,
+)
+def test_a_gain_without_effect_is_said(options: dict[str, Any], idle: bool) -> None:
+    plan = wavescale.plan_resize(LLAMA_70B, gain="variance", **options)
+    assert any("gain variance has no effect" in remark for remark in plan.remarks) == idle
+
+
 def test_an_unknown_family_lists_those_that_are_known() -> None:
     with pytest.raises(UnknownArchitectureError) as caught:
         wavescale.plan_resize({"model_type": "mamba"}, scale_width=2)

@@ -359,6 +359,12 @@ class Separable(Method):
             remarks.append(
                 f"wavelet {choices.wavelet} has no effect: nothing is resampled (width or depth 'signal' use it)"
             )
+        fewer = any(isinstance(axis, SignalMap | SelectMap) for axis in self.maps.values())
+        if choices.gain == "variance" and not (fewer or self.resizing.arrangement.merged):
+            remarks.append(
+                "gain variance has no effect: no units are averaged or picked (width 'signal', 'select', 'norm' or "
+                "'merge' that shrinks uses it)"
+            )
         if choices.order != "none" and not self.resizing.arrangement.orders | self.resizing.arrangement.merged.keys():
             remarks.append(
                 f"order {choices.order} has no effect: nothing is averaged (width 'signal' or 'merge' that shrinks, or "
