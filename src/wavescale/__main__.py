@@ -11,6 +11,7 @@ from io import TextIOWrapper
 def main() -> None:
     """Run the command line."""
     from wavescale.cli import run
+    from wavescale.ranks import world_size
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -18,7 +19,7 @@ def main() -> None:
     # What ends a job politely (a scheduler, a container) leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     code = run()
-    if (os.environ.get("WORLD_SIZE") or "1") != "1":
+    if world_size() != "1":
         # Among processes of torchrun, threads of gloo may outlive their group and abort an interpreter that ends.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -389,8 +389,9 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as finished:
         return finished.code if isinstance(finished.code, int) else 0
     except WavescaleError as error:
-        alone = (os.environ.get("WORLD_SIZE") or "1") == "1"
-        if alone or os.environ.get("RANK", "0") == "0":  # all ranks that torchrun started raise the same
+        from wavescale.ranks import world_size
+
+        if world_size() == "1" or os.environ.get("RANK", "0") == "0":  # all ranks that torchrun started raise the same
             typer.echo(f"error: {error}", err=True)
         return error.exit_code
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from wavescale.architectures import FAMILIES
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import CheckpointError, SizeError
 from wavescale.plan import Plan
-from wavescale.spec import ModelSpec, read_spec
+from wavescale.spec import ModelSpec, read_spec, todays_name
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +41,7 @@ def model_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def _in_todays_spelling(model: PreTrainedModel, name: str) -> str:
     """A name on disk; models that were loaded from old files would be saved under the old names."""
     family = FAMILIES.get(model.config.model_type)
-    for old, new in () if family is None else family.renamed:
-        name = re.sub(old, new, name)
-    return name
+    return name if family is None else todays_name(family, name)
 
 
 def disk_names(model: PreTrainedModel) -> dict[str, str]:

@@ -124,6 +124,11 @@ def _all(talk: Callable[[], object]) -> None:
         raise FaultError(f"another process of this run has ended or cannot be reached: {told}") from error
 
 
+def world_size() -> str:
+    """The number of processes as `torchrun` says it, which may be no number; 1 where it says nothing."""
+    return os.environ.get("WORLD_SIZE") or "1"
+
+
 @contextmanager
 def launched() -> Iterator[Ranks]:
     """The ranks that `torchrun` started; this process alone where nobody did.
@@ -135,7 +140,7 @@ def launched() -> Iterator[Ranks]:
     FaultError
         One of them is gone.
     """
-    count = os.environ.get("WORLD_SIZE") or "1"
+    count = world_size()
     if not count.isdecimal():
         raise OptionError(f"WORLD_SIZE is {count!r}, expected a number of processes. Unset it, or start with torchrun.")
     if int(count) == 1:

@@ -278,6 +278,13 @@ def _named(config: Mapping[str, Any]) -> tuple[Family, str]:
     return family, named
 
 
+def todays_name(family: Family, name: str) -> str:
+    """A tensor's name in today's spelling: old checkpoints, and models that were loaded from them, have others."""
+    for old, new in family.renamed:
+        name = re.sub(old, new, name)
+    return name
+
+
 @dataclass(frozen=True)
 class Stored:
     """A tensor on disk: its table row, its layer, and its name in today's spelling."""
@@ -326,9 +333,7 @@ class RowMatcher:
 
     def find(self, name: str, shape: tuple[int, ...], dtype: str) -> Stored | None:
         """What a tensor on disk is, or None where no row fits."""
-        current = name
-        for old, new in self.spec.family.renamed:
-            current = re.sub(old, new, current)
+        current = todays_name(self.spec.family, name)
         for pattern, row in self._patterns:
             found = pattern.fullmatch(current)
             if found:
