@@ -79,7 +79,12 @@ def _runnable(model: PreTrainedModel, device: str) -> PreTrainedModel:
 
     ready = all(parameter.dtype is torch.float32 for parameter in model.parameters()) and not model.training
     here = ready and model.device == torch.empty(0, device=device).device
-    return model if here else deepcopy(model).float().eval().to(device)
+    if here:
+        return model
+    copy: PreTrainedModel = deepcopy(model).float().eval().to(device)
+    if "flash" in (copy.config._attn_implementation or ""):  # takes half types alone
+        copy.set_attn_implementation("sdpa")
+    return copy
 
 
 def analyse(

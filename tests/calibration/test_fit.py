@@ -287,6 +287,15 @@ def test_the_model_that_is_given_stays_where_it_is() -> None:
     assert model.device.type == "cpu"
 
 
+def test_attention_for_half_types_alone_is_not_asked_of_the_copy_in_single() -> None:
+    model = make(LLAMA, torch.bfloat16)
+    expected = outputs(make(LLAMA, torch.bfloat16).float())
+    model.config._attn_implementation = "flash_attention_2"
+    for name, value in outputs(Subject.in_memory(model).load("cpu")).items():
+        torch.testing.assert_close(value, expected[name])
+    assert model.config._attn_implementation == "flash_attention_2"
+
+
 def test_what_an_analysis_found_takes_the_place_of_calibration_by_default() -> None:
     model = make(GPT2)
     found = wavescale.analyse(model, [similar_units])
