@@ -453,9 +453,10 @@ def test_spans_are_found_in_files_of_squads_format(images: Path, tmp_path: Path)
         assert "Ahab" in task.tokenizer.decode(answer)
         assert len(example["input_ids"]) == length
     model = fresh_model(run, task, SMALL)
-    short = replace(run, steps=2, batch=2, marks=1, rate=1e-3)
+    short = replace(run, steps=60, batch=8, marks=1, rate=1e-2)
     curve = train(short, task, Start(model, 0), None, None, tmp_path / "run").curve
-    assert 0 <= curve[-1]["span_f1"] <= 1
+    assert curve[0]["span_f1"] < 1
+    assert curve[-1]["span_f1"] == 1  # on what it was trained on
 
 
 def test_windows_of_a_text_do_not_depend_on_its_answer(images: Path, tmp_path: Path) -> None:
