@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import wavescale
 from tiny import Case, make
 from wavescale.cli import run
-from wavescale.methods import PRESETS
+from wavescale.methods import PRESETS, Choices
 from wavescale.plan import Plan
 
 COMMANDS = ("resize", "plan", "inspect", "verify", "demo")
@@ -488,8 +488,15 @@ def test_presets_of_others_reach_the_plan(preset: str, option: str, folder: Path
 
 def test_every_preset_is_tried_and_explained(capfd: pytest.CaptureFixture[str]) -> None:
     assert {*OTHERS, "default", "paper", "ligo", "mango"} == set(PRESETS)  # the last two are trained
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert [preset for preset in PRESETS if f"`{preset}`" not in readme] == []
+    docs = [Path(__file__).parents[1] / name for name in ("README.md", "docs/methods.md")]
+    kinds = get_type_hints(Choices)
+    values = {
+        *PRESETS,
+        *(value for name in ("width", "depth", "order", "gain", "details") for value in get_args(kinds[name])),
+    }
+    for page in docs:
+        text = page.read_text(encoding="utf-8")
+        assert [value for value in sorted(values - {"auto"}) if f"`{value}`" not in text] == []
     for command in ("plan", "resize"):
         run([command, "--help"])
         text = re.sub(r"-\s+", "-", capfd.readouterr().out)  # lines may break within a name
