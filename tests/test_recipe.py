@@ -30,13 +30,22 @@ def test_an_exact_start_is_trained_more_gently_than_one_that_lost_the_function()
         assert "experiments/" in recipe.evidence
 
 
+def test_a_long_training_takes_the_rate_of_the_source_whatever_the_start() -> None:
+    plans = [wavescale.plan_resize(make(GPT2), **GROW, **more) for more in ({}, {"preset": "paper"})]
+    plans.append(wavescale.plan_resize(make(GPT2), hidden_size=8))
+    recipes = {wavescale.training_recipe(plan, long=True) for plan in plans}
+    assert [recipe.peak for recipe in recipes] == [1]
+    assert recipes.pop().warmup < wavescale.training_recipe(plans[0]).warmup
+
+
 def test_what_keeps_nothing_is_trained_like_a_fresh_model() -> None:
     assert recipe_for(**GROW, preset="random").peak == 1
 
 
 def test_the_evidence_lies_where_a_recipe_says() -> None:
     root = Path(__file__).parent.parent
-    for recipe in (recipe_for(**GROW), recipe_for(**GROW, preset="paper"), recipe_for(hidden_size=8)):
+    long = wavescale.training_recipe(wavescale.plan_resize(make(GPT2), **GROW), long=True)
+    for recipe in (recipe_for(**GROW), recipe_for(**GROW, preset="paper"), recipe_for(hidden_size=8), long):
         assert (root / recipe.evidence.split(",")[0]).is_file()
 
 

@@ -59,6 +59,8 @@ def write_report(
 ) -> Iterator[str]:
     """The lines of the page."""
     yield HEAD
+    told = (f"`{name}` {_options(method.options)}" for name, method in config.methods.items())
+    yield f"The options of each column: {', '.join(told)}.\n"
     yield "![The same figures: one row of panels a model, one column an axis](quality.png)\n"
     for name, model in config.models.items():
         if found[name]:
@@ -176,6 +178,12 @@ def _cell(row: Mapping[str, Any], measure: str, bold: bool) -> str:
     if COUNTS[measure] == "accuracy":
         words += f" ({row['loss']:.2f})"
     return f"**{words}**" if bold else words
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """Options as on the command line; `@text` is the model's own text."""
+    named = (f"--{name.replace('_', '-')} {str(value).replace('@text', 'TEXT')}" for name, value in options.items())
+    return f"`{' '.join(named)}`" if options else "(no options)"
 
 
 def _header(names: Sequence[str]) -> Iterator[str]:

@@ -18,17 +18,17 @@ def ends(row: Row) -> dict[str, tuple[float, float]]:
     return {name: (one.qualities[0], one.qualities[-1]) for name, one in trained if one.run.seed == one.run.seeds[0]}
 
 
-def noise(row: Row) -> float:
-    """How far the ends of one wavelet are apart over its seeds: the most of all that have several."""
+def noise(row: Row) -> float | None:
+    """How far the ends of one wavelet are apart over its seeds: the most of all that have several, if any has."""
     of = [[one.qualities[-1] for one in row.trained[name]] for name in row.methods]
-    return max((max(found) - min(found) for found in of if found), default=0.0)
+    return max((max(found) - min(found) for found in of if len(found) > 1), default=None)
 
 
 def best(row: Row) -> set[str]:
     """The wavelet of the best end, and those that are no further from it than seeds are from each other."""
     found, sign = ends(row), 1 if row.first.greater_is_better else -1
     top = max((sign * last for _, last in found.values()), default=0.0)
-    return {name for name, (_, last) in found.items() if sign * last >= top - noise(row)}
+    return {name for name, (_, last) in found.items() if sign * last >= top - (noise(row) or 0.0)}
 
 
 def wavelets(rows: Sequence[Row]) -> list[str]:
@@ -49,7 +49,8 @@ def wavelet_table(rows: Sequence[Row]) -> Table:
             first, last = pairs[name]
             cells.append(f"{first:.3f} → " + (f"**{last:.3f}**" if name in good else f"{last:.3f}"))
         lines.append([name, *cells])
-    lines.append(["seeds differ by", *(f"{noise(row):.3f}" if ends(row) else NOT_YET for row in rows)])
+    apart = map(noise, rows)
+    lines.append(["seeds differ by", *(NOT_YET if found is None else f"{found:.3f}" for found in apart)])
     reported = [REPORTED.get(row.name.removesuffix(WAVELETS)) for row in rows]
     lines.append(["best in the paper", *((one and one.wavelet) or "" for one in reported)])
     return lines

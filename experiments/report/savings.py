@@ -14,6 +14,8 @@ from report.rows import Row
 
 # Methods of this project and of the paper that it is made after; all others are baselines.
 OURS = ("wavescale", "bot")
+# And the two that are compared with each other.
+PAIR = ("wavescale", "bot-paper")
 
 
 @dataclass(frozen=True)
@@ -87,23 +89,22 @@ def baselines(row: Row) -> list[str]:
     return [name for name in row.methods if name != SCRATCH and not name.startswith(OURS)]
 
 
+def ahead(row: Row, method: str, other: str) -> dict[int, float]:
+    """By how much of r a method is ahead of another, seed by seed; without seeds where either did not reach it."""
+    mine, theirs = saving_of(row, method), saving_of(row, other)
+    if mine.mean is None or theirs.mean is None:
+        return {}
+    return {seed: mine.values[seed] - theirs.values[seed] for seed in mine.values.keys() & theirs.values.keys()}
+
+
 def lead(row: Row, method: str) -> tuple[float, str] | None:
     """By how much of r a method is ahead of the best baseline, over the seeds that both have, and which that is.
 
     Of one seed a baseline may be lucky, so only those are looked at that share the most seeds with the method. None
     where the method, or every baseline, has no r yet or did not come to the quality.
     """
-    mine = saving_of(row, method)
-    if mine.mean is None:
-        return None
-    others = {name: saving_of(row, name) for name in baselines(row)}
-    shared = {name: set(mine.values) & set(other.values) for name, other in others.items() if other.mean is not None}
-    most = max(map(len, shared.values()), default=0)
+    leads = {name: ahead(row, method, name) for name in baselines(row)}
+    most = max(map(len, leads.values()), default=0)
     if most == 0:
         return None
-    leads = [
-        (fmean(mine.values[seed] - others[name].values[seed] for seed in seeds), name)
-        for name, seeds in shared.items()
-        if len(seeds) == most
-    ]
-    return min(leads)
+    return min((fmean(points.values()), name) for name, points in leads.items() if len(points) == most)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from transfer import outcomes
 from transfer.runs import SCRATCH, Run
 
 from report.paper import REPORTED
 from report.rows import Row, Trained
-from report.savings import OURS, baselines, lead, saving_of, spread
+from report.savings import OURS, PAIR, ahead, baselines, lead, saving_of, spread
 
 # The first line is the head.
 Table = Sequence[Sequence[str]]
@@ -60,12 +61,18 @@ def main_table(rows: Sequence[Row]) -> Table:
     for method in (name for name in methods if name.startswith(OURS)):
         leads = (_lead(row, method) if method in row.runs else "" for row in rows)
         lines.append([f"lead of {method} over the best baseline", *leads])
+    if set(PAIR) <= set(methods):
+        lines.append(["lead of {} over {}".format(*PAIR), *(_points(ahead(row, *PAIR)) for row in rows)])
     lines.append(["lead of BoT in the paper", *(_reported_lead(row) for row in rows)])
     return lines
 
 
 def _ours_first(method: str) -> tuple[bool, str]:
     return not method.startswith(OURS), method
+
+
+def _points(leads: Mapping[int, float]) -> str:
+    return f"{100 * fmean(leads.values()):+.1f} points" if leads else "-"
 
 
 def _reported(row: Row) -> str:

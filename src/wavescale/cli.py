@@ -135,8 +135,8 @@ Calibrate = Annotated[
     typer.Option(
         "--calibrate",
         metavar="FILE",
-        help="What a smaller model is fitted on: a text, a folder of images, generated, random, or none; by default "
-        "no data.",
+        help="What a smaller model is fitted on: a text, a folder of images, generated (text that it writes itself), "
+        "random, or none; by default generated or random, and none above a billion parameters.",
         rich_help_panel=_CHOICES,
     ),
 ]
@@ -232,7 +232,7 @@ def resize_command(
         typer.Option(
             "--optimizer-state",
             metavar="FILE",
-            help="Resize AdamW's moments as well: the optimizer.pt of a Trainer checkpoint.",
+            help="Resize AdamW's moments as well: a Trainer checkpoint, or its optimizer.pt.",
             rich_help_panel=_RUNNING,
         ),
     ] = None,

@@ -19,6 +19,7 @@ from wavescale.methods import (
     Resizing,
     Separable,
     check_growth,
+    left_out,
     mapping_remarks,
     refits,
     settled,
@@ -63,7 +64,8 @@ def make_plan(
     sizes, decisions, remarks = resolve_sizes(spec, request)
     stored = match_tensors(spec, found)
     ties = _split_ties(spec, stored)
-    choices = settled(_beside(artifacts, choices), spec, sizes, writes)
+    asked = _beside(artifacts, choices)
+    choices = settled(asked, spec, sizes, writes)
     mapped = choices.mapping != "operators"
     if mapped or choices.calibrate != "none":
         remarks = (*remarks, *_leave_out_strangers(spec, stored))
@@ -87,7 +89,13 @@ def make_plan(
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
         keeps_function=not mapped and method.keeps_function,
-        remarks=(*remarks, *said, *_detail_remarks(choices, tensors), *_calibration_remarks(choices, tensors)),
+        remarks=(
+            *remarks,
+            *said,
+            *_detail_remarks(choices, tensors),
+            *_calibration_remarks(choices, tensors),
+            *left_out(asked, spec, sizes),
+        ),
     )
 
 

@@ -1,8 +1,8 @@
 """How to train a resized model on: learning rate, schedule and groups of parameters, from measurement.
 
 An exact start is a trained model, and a learning rate made for a fresh one throws it away within 50
-steps; a start that lost the function needs that rate. docs/growing.md has the measurements behind
-the numbers in this file, with what was tried and did not help.
+steps; a start that lost the function needs that rate. Over thousands of steps what is thrown away is won back, and
+a full rate is ahead. docs/growing.md and docs/savings.md have the measurements behind the numbers in this file.
 """
 
 from __future__ import annotations
@@ -86,15 +86,20 @@ class Recipe:
 _EXACT = Recipe(0.1, 0.1, 0.1, 0.01, "experiments/growth_training.py, exact growth of a small GPT-2.")
 _LOSSY = Recipe(0.25, 0.1, 0.1, 0.01, "experiments/growth_training.py, the paper preset on a small GPT-2.")
 _SHRUNK = Recipe(1.0, 0.125, 0.1, 0.01, "experiments/shrink_gain.py, a small GPT-2 at half and two thirds.")
+# Probes chose 1, 1 and 1/2 of the source's rate for grown GPT-2, BERT and DeiT, and 2, 4 and 1 for shrunk ones.
+_LONG = Recipe(1.0, 0.05, 0.1, 0.01, "experiments/reproduce.py, GPT-2, BERT and DeiT over 3,000 steps.")
 
 
-def training_recipe(plan: Plan) -> Recipe:
+def training_recipe(plan: Plan, long: bool = False) -> Recipe:
     """How to train what a plan makes.
 
     Parameters
     ----------
     plan
         As `plan_resize` gives it.
+    long
+        For thousands of steps, as a model is pre-trained, in which a function that is lost at first is won back.
+        Otherwise gently, for some hundred.
 
     Returns
     -------
@@ -117,6 +122,8 @@ def training_recipe(plan: Plan) -> Recipe:
     """
     if not isinstance(plan, Plan):
         raise OptionError(f"{type(plan).__name__} is no plan; give what plan_resize returns for the same options.")
+    if long:
+        return _LONG
     if plan.keeps_function:
         return _EXACT
     fresh = plan.choices.mapping == "random"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,24 @@ def test_only_what_shrinks_is_calibrated_by_default(family: str) -> None:
 
 def test_large_models_are_calibrated_only_when_asked() -> None:
     config = {"model_type": "llama", "hidden_size": 2048, "num_attention_heads": 16, "num_hidden_layers": 32}
-    assert wavescale.plan_resize(config, num_hidden_layers=16).choices.calibrate == "none"
-    assert wavescale.plan_resize(config, num_hidden_layers=16, calibrate="random").choices.calibrate == "random"
+    plan = wavescale.plan_resize(config, num_hidden_layers=16)
+    assert plan.choices.calibrate == "none"
+    assert re.search(r"not calibrated.*: for that a source of [\d,]{13} parameters.*give calibrate", plan.remarks[-1])
+    for asked in ("random", "none"):
+        plan = wavescale.plan_resize(config, num_hidden_layers=16, calibrate=asked)
+        assert plan.choices.calibrate == asked
+        assert not [remark for remark in plan.remarks if "not calibrated" in remark]
+
+
+def test_a_plan_says_why_what_shrinks_is_not_calibrated() -> None:
+    sizes: tuple[tuple[dict[str, int], str], ...] = (
+        ({"num_hidden_layers": 1, "intermediate_size": 72}, "but intermediate grows.*Shrink first"),
+        ({"hidden_size": 8, "num_attention_heads": 4}, "head_dim would change from 4 to 2"),
+    )
+    for asked, message in sizes:
+        assert re.search(f"not calibrated.*: .*{message}", wavescale.plan_resize(make(GPT2), **asked).remarks[-1])
+    for grown in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"num_hidden_layers": 1, "depth": "drop"}):
+        assert "not calibrated" not in " ".join(wavescale.plan_resize(make(GPT2), **grown).remarks)
 
 
 @pytest.mark.parametrize(

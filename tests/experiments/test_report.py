@@ -15,7 +15,7 @@ from report.curves import band
 from report.looking import activation_map, attention, rollout
 from report.looks import colours
 from report.rows import Row, read_rows
-from report.savings import lead, saving_of
+from report.savings import ahead, lead, saving_of
 from report.words import BEGIN, END
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -168,6 +168,8 @@ def test_the_lead_is_over_shared_seeds(rows: dict[str, Row]) -> None:
     assert found[1] == "interleave"
     assert lead(rows["gpt-s2l"], "bot-paper") is None
     assert lead(rows["gpt-l2s"], "wavescale") is None
+    assert ahead(rows["gpt-s2l"], "wavescale", "interleave") == pytest.approx({0: 0.25, 1: 0.25})
+    assert ahead(rows["gpt-s2l"], "wavescale", "stack") == {}  # which did not reach it
 
 
 def test_the_page_tells_what_was_found_and_what_is_missing(home: Path) -> None:
@@ -177,8 +179,8 @@ def test_the_page_tells_what_was_found_and_what_is_missing(home: Path) -> None:
     assert line(summary, "method") == ["method", "gpt-l2s", "gpt-s2l"]
     assert line(summary, "wavescale") == ["wavescale", "not run yet", "62.5% (50.0 to 75.0)"]
     assert line(summary, "BoT in the paper") == ["BoT in the paper", "31.0%", "58.3%"]
-    ahead = "+25.0 points over interleave (4 of 5 baselines run)"
-    assert line(summary, "lead of wavescale over the best baseline")[1:] == ["-", ahead]
+    best = "+25.0 points over interleave (4 of 5 baselines run)"
+    assert line(summary, "lead of wavescale over the best baseline")[1:] == ["-", best]
     assert (
         line(section(home, "What was trained"), "gpt-s2l", "1 layers × 8")[5] == "40 steps of 4 sequences of 16 tokens"
     )
@@ -254,7 +256,7 @@ def test_the_readme_shows_part_of_the_table_of_savings(home: Path, tmp_path: Pat
     assert text.endswith(f"|\n{END}after\n")
     page = (tmp_path / "docs" / "savings.md").read_text(encoding="utf-8").splitlines()
     shown = [part for part in text.splitlines() if part.startswith("|")]
-    assert len(shown) == 6
+    assert len(shown) == 7
     assert set(shown) <= set(page)
     readme.write_text("no place for it\n", encoding="utf-8")
     with pytest.raises(ValueError, match="for the table to lie between"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wavescale.methods.arrangement import LAYER_AXES, Arrangement, averages_layers
-from wavescale.methods.calibrated import refits, settled
+from wavescale.methods.calibrated import left_out, refits, settled
 from wavescale.methods.choices import PRESETS, Choices, Gain, choose
 from wavescale.methods.depth import copied_layer
 from wavescale.methods.mapped import check_growth, mapping_remarks
@@ -24,6 +24,7 @@ __all__ = [
     "check_growth",
     "choose",
     "copied_layer",
+    "left_out",
     "mapping_remarks",
     "refits",
     "settled",

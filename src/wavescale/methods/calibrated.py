@@ -35,18 +35,35 @@ def settled(choices: Choices, spec: ModelSpec, sizes: Sizes, writes: bool = True
         return choices
     obstacle = _obstacle(choices, spec, sizes)
     if choices.calibrate == "auto":
-        large = obstacle == "" and _parameters(spec) > AUTO_PARAMETERS
-        if obstacle or large:
+        if obstacle or _parameters(spec) > AUTO_PARAMETERS:
             return replace(choices, calibrate="none")
         can = generates(spec) and (writes or not predicts_masked(spec))
         return replace(choices, calibrate="generated" if can else "random")
     if obstacle:
-        raise OptionError(f"calibrate (--calibrate) {choices.calibrate}: {obstacle}")
+        reason, remedy = obstacle
+        raise OptionError(f"calibrate (--calibrate) {choices.calibrate}: {reason}. {remedy}, or use none.")
     if choices.calibrate == "generated" and not generates(spec):
         raise OptionError(
             f"calibrate (--calibrate) generated: {spec.class_name} writes no text. Give a text, or use random."
         )
     return choices
+
+
+def left_out(choices: Choices, spec: ModelSpec, sizes: Sizes) -> tuple[str, ...]:
+    """Why a resize that makes something smaller is not calibrated, where that was left to `settled`."""
+    before, after = _axes(spec.sizes), _axes(sizes)
+    if choices.calibrate != "auto" or all(after[name] >= n for name, n in before.items()):
+        return ()
+    if obstacle := _obstacle(choices, spec, sizes):
+        reason, remedy = obstacle
+        return (f"not calibrated, so that little of what it knows is left: {reason}. {remedy}.",)
+    if (parameters := _parameters(spec)) > AUTO_PARAMETERS:
+        return (
+            f"not calibrated, so that little of what it knows is left: for that a source of {parameters:,} parameters "
+            "and its target are held in memory in float32. If there is room, give calibrate (--calibrate) "
+            "generated or a text.",
+        )
+    return ()
 
 
 def generates(spec: ModelSpec) -> bool:
@@ -58,33 +75,36 @@ def _parameters(spec: ModelSpec) -> int:
     return sum(prod(spec.shape(slot.row)) for slot in spec.slots())
 
 
-def _obstacle(choices: Choices, spec: ModelSpec, sizes: Sizes) -> str:
-    """Why a resize cannot be calibrated; nothing if it can."""
-    before = {**spec.sizes.axes, "layers": spec.sizes.num_hidden_layers}
-    after = {**sizes.axes, "layers": sizes.num_hidden_layers}
+def _axes(sizes: Sizes) -> dict[str, int]:
+    return {**sizes.axes, "layers": sizes.num_hidden_layers}
+
+
+def _obstacle(choices: Choices, spec: ModelSpec, sizes: Sizes) -> tuple[str, str] | None:
+    """Why a resize cannot be calibrated, and what to do about it."""
+    before, after = _axes(spec.sizes), _axes(sizes)
     grown = next((name for name, n in before.items() if after[name] > n), None)
     if grown is not None:
         return (
-            f"it fits smaller models, but {grown} grows from {before[grown]} to {after[grown]}. "
-            "Shrink first and grow the result, or leave the option out."
+            f"it fits smaller models, but {grown} grows from {before[grown]} to {after[grown]}",
+            "Shrink first and grow the result",
         )
     if before == after:
-        return "nothing becomes smaller. Give a smaller size, or leave the option out."
+        return "nothing becomes smaller", "Give a smaller size"
     if sizes.head_dim != spec.sizes.head_dim:
         return (
-            f"head_dim would change from {spec.sizes.head_dim} to {sizes.head_dim}, and heads are kept whole. "
-            f"Give {max(1, sizes.hidden_size // spec.sizes.head_dim)} heads, or use none."
+            f"head_dim would change from {spec.sizes.head_dim} to {sizes.head_dim}, and heads are kept whole",
+            f"Give {max(1, sizes.hidden_size // spec.sizes.head_dim)} heads",
         )
     groups = [s.num_attention_heads // s.num_key_value_heads for s in (spec.sizes, sizes)]
     if groups[1] > groups[0]:
         return (
-            f"query heads per key-value head would grow from {groups[0]} to {groups[1]}, and groups are kept whole. "
-            f"Give {sizes.num_attention_heads // groups[0] or 1} key-value heads or more, or use none."
+            f"query heads per key-value head would grow from {groups[0]} to {groups[1]}, and groups are kept whole",
+            f"Give {sizes.num_attention_heads // groups[0] or 1} key-value heads or more",
         )
     layers = choices.layer_map
     if layers is not None and any(a >= b for a, b in pairwise(layers)):
-        return "layer_map (--layer-map) has to ascend, every layer once. Order it, or use none."
-    return ""
+        return "layer_map (--layer-map) has to ascend, every layer once", "Order it"
+    return None
 
 
 def refits(row: TensorRow, resizing: Resizing) -> bool:
