@@ -31,7 +31,7 @@ def test_an_exact_start_is_trained_more_gently_than_one_that_lost_the_function()
 
 
 def test_a_long_training_takes_the_rate_of_the_source_whatever_the_start() -> None:
-    plans = [wavescale.plan_resize(make(GPT2), **GROW, **more) for more in ({}, {"preset": "paper"})]
+    plans = [wavescale.plan_resize(make(GPT2), **GROW, preset=preset) for preset in ("default", "paper")]
     plans.append(wavescale.plan_resize(make(GPT2), hidden_size=8))
     recipes = {wavescale.training_recipe(plan, long=True) for plan in plans}
     assert [recipe.peak for recipe in recipes] == [1]
