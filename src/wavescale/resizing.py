@@ -72,13 +72,14 @@ def plan_resize(
     like
         A folder, config.json, hub id, config or model to take the five sizes from.
     preset
-        `default`; `paper` for BoT as published (arXiv 2603.07506); `weight-selection` (arXiv
-        2311.18823, shrinking) or `hypercloning` (arXiv 2409.12903, growing); `ligo` (arXiv 2303.00980) or
-        `mango` (arXiv 2310.10699), mappings that are trained (growing); or `random`.
+        `default`; `paper` for BoT as we read its paper (arXiv 2603.07506); `weight-selection`, `hypercloning`,
+        `bert2bert-fpi`, `bert2bert-aki`, `stack`, `interleave`, `llama-pro`, `front-dct` or `front-dct-corrected`
+        of other authors; `ligo` or `mango`, mappings that are trained (growing); or `random`. docs/methods.md has
+        their papers and what each chooses.
     width, depth, wavelet, gain
-        Choices instead of the preset's: `replicate`, `tile`, `signal`, `select`, `norm` or `merge`;
-        `insert`, `stack`, `signal`, `first` or `drop`; a discrete wavelet of PyWavelets; `role`,
-        `orthonormal` or `variance`.
+        Choices instead of the preset's: `replicate`, `tile`, `pad`, `signal`, `select`, `norm`, `merge`, `fpi`, `aki`
+        or `dct`; `insert`, `stack`, `repeat`, `interleave`, `signal`, `first`, `drop` or `dct`; a discrete wavelet
+        of PyWavelets; `role`, `orthonormal`, `variance` or `unnormalized`.
     order
         `none`, `similarity` or `matching`: similar units side by side, and layers aligned to each other,
         before `signal` averages them.
@@ -94,7 +95,8 @@ def plan_resize(
     calibrate
         What a smaller model is fitted on: a text file (a folder of images for an image model), batches
         (keyword arguments of the forward pass), `generated` (text that the model writes itself), `random`
-        (tokens or pixels), or `none`. By default what only becomes smaller is calibrated without data.
+        (tokens or pixels), or `none`. By default what only becomes smaller is calibrated without data, up to a
+        billion parameters.
     train_steps, train_rate
         How many steps `ligo` and `mango` are trained for, each on one batch, and the highest learning rate.
     dtype
