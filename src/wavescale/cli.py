@@ -70,7 +70,7 @@ Preset = Annotated[
         "--method",
         "--preset",
         metavar="NAME",
-        help="default, paper (BoT as published), weight-selection, hypercloning, bert2bert-fpi, bert2bert-aki, stack, "
+        help="default, paper (BoT), weight-selection, hypercloning, bert2bert-fpi, bert2bert-aki, stack, "
         "interleave, llama-pro, front-dct, front-dct-corrected, ligo, mango or random.",
         rich_help_panel=_CHOICES,
     ),
