@@ -90,7 +90,7 @@ def baselines(row: Row) -> list[str]:
 
 
 def ahead(row: Row, method: str, other: str) -> dict[int, float]:
-    """By how much of r a method is ahead of another, seed by seed; without seeds where either did not reach it."""
+    """By how much of r a method is ahead of another, seed by seed; empty where either did not reach it."""
     mine, theirs = saving_of(row, method), saving_of(row, other)
     if mine.mean is None or theirs.mean is None:
         return {}

@@ -87,6 +87,7 @@ _EXACT = Recipe(0.1, 0.1, 0.1, 0.01, "experiments/growth_training.py, exact grow
 _LOSSY = Recipe(0.25, 0.1, 0.1, 0.01, "experiments/growth_training.py, the paper preset on a small GPT-2.")
 _SHRUNK = Recipe(1.0, 0.125, 0.1, 0.01, "experiments/shrink_gain.py, a small GPT-2 at half and two thirds.")
 # Probes chose 1, 1 and 1/2 of the source's rate for grown GPT-2, BERT and DeiT, and 2, 4 and 1 for shrunk ones.
+# DeiT's weights decayed by 0.05.
 _LONG = Recipe(1.0, 0.05, 0.1, 0.01, "experiments/reproduce.py, GPT-2, BERT and DeiT over 3,000 steps.")
 
 
