@@ -31,7 +31,7 @@ WAYS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_BLOCK_ENTRIES", 48)
+    monkeypatch.setattr(rows, "_BLOCK_BYTES", 192)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -28,7 +28,7 @@ from wavescale.expressions import (
     scaled,
 )
 from wavescale.expressions.node import Whole
-from wavescale.operators import CopyAndPad, Replicate, Resample, Selection
+from wavescale.operators import CopyAndPad, Cosine, Replicate, Resample, Selection
 from wavescale.rows import positions
 
 SOURCE = {
@@ -188,6 +188,17 @@ def test_gains_of_copies_become_one_number_on_the_source() -> None:
     half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
     wide = both.compute(lambda name: half[name].float()).bfloat16()
     assert torch.equal(folded(both).compute(half.__getitem__), wide)
+
+
+def test_rows_are_multiplied_after_what_is_done_along_them() -> None:
+    wide, tall = Replicate(n=4, m=8, divide="count"), Replicate(n=6, m=12)
+    long = Apply(wide, Apply(tall, W, "x", 0), "y", 1)
+    assert folded(long) == Apply(tall, Apply(wide, W, "y", 1), "x", 0)
+    torch.testing.assert_close(folded(long).compute(SOURCE.__getitem__), long.compute(SOURCE.__getitem__))
+    # Fewer rows are made first, and so is what takes all rows for any of them.
+    for rows in (Resample.of(600, 300, "db2"), CopyAndPad(n=600, m=800, padding="mean"), Cosine(n=600, m=1200)):
+        expression = Apply(Resample.of(4, 8, "db2"), Apply(rows, Read("tall", (600, 4)), "x", 0), "y", 1)
+        assert folded(expression) == expression
 
 
 def test_what_rounds_is_not_exact() -> None:

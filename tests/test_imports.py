@@ -12,7 +12,7 @@ PACKAGE = Path(wavescale.__file__).parent
 # From the ground up. A module may import from the rows above its own, and from its own row.
 ORDER = (
     ("errors",),
-    ("rows",),
+    ("rows", "bits"),
     ("taking",),
     ("axes", "resampling", "artifacts"),
     ("architectures",),

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError, OptionError
-from wavescale.expressions import Constant, Expression, Read, Sum, folded
+from wavescale.expressions import Constant, Expression, Read, Sum
+from wavescale.matching import DTYPE_BYTES
 from wavescale.plan import Plan, TensorPlan
-from wavescale.rows import Rows, blocks
+from wavescale.rows import COMPUTED_BYTES, Rows, blocks
 from wavescale.taking import taken
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _MOST_THREADS = 16
 _GPU_THREADS = 4
 # The most that glibc can be made to keep when it is freed, and a page of what it writes beside it.
 _LARGEST_KEPT = (32 << 20) - (4 << 10)
+_UNKNOWN: Any = object()
 # Gives rows of a source tensor by its name on disk, as they are stored, with storage of their own.
 ReadRows = Callable[[str, Rows], "torch.Tensor"]
 # Takes rows of a target tensor.
@@ -55,12 +57,14 @@ class _Known:
     lock: Lock = field(default_factory=Lock)
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        with self.lock:
-            lock = self.locks.setdefault(key, Lock())
-        with lock:
-            if key not in self.values:
-                self.values[key] = find()
-            found: T = self.values[key]
+        found: T = self.values.get(key, _UNKNOWN)
+        if found is _UNKNOWN:
+            with self.lock:
+                lock = self.locks.setdefault(key, Lock())
+            with lock:
+                if key not in self.values:
+                    self.values[key] = find()
+                found = self.values[key]
         return found
 
 
@@ -184,7 +188,7 @@ class Blocks:
 
     def _folded(self, tensor: TensorPlan) -> tuple[Expression, float | None]:
         """What a tensor is made of, and its scaling if the stored dtype is enough to compute in."""
-        expression = folded(tensor.expression)
+        expression = tensor.folded
         scaling = expression.scaling
         if (scaling is not None and scaling < 1) or any(isinstance(node, Sum) for node in expression.walk()):
             # Sums, and halves of the smallest numbers, are rounded to the dtype that they are computed in, so that
@@ -370,7 +374,9 @@ def row_blocks(tensor: TensorPlan, here: int | None = None) -> Iterator[range]:
     rows, *rest = tensor.shape
     here = rows if here is None else here
     reads = sum(prod(node.shape) for node in tensor.expression.walk() if isinstance(node, Read))
-    yield from blocks((here, *rest), reads * here // max(1, rows))
+    stored = tensor.folded.scaling is not None  # and so computed, unless the source has another dtype
+    itemsize = DTYPE_BYTES[tensor.dtype] if stored else COMPUTED_BYTES
+    yield from blocks((here, *rest), reads * here // max(1, rows), itemsize)
 
 
 def _zero(tensor: TensorPlan) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, ClassVar
 
 from wavescale.artifacts import is_artifact
 from wavescale.errors import CheckpointError
-from wavescale.expressions import Expression
+from wavescale.expressions import Expression, folded
 from wavescale.matching import DTYPE_BYTES
 from wavescale.methods import Choices
 from wavescale.plan_json import dumps, loads
@@ -52,6 +53,11 @@ class TensorPlan:
     def flops(self) -> int:
         """Multiplications and additions to compute it."""
         return sum(node.flops for node in self.expression.walk())
+
+    @cached_property
+    def folded(self) -> Expression:
+        """What it is made of, in as few and short passes as possible."""
+        return folded(self.expression)
 
 
 @dataclass(frozen=True)

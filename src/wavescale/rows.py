@@ -15,13 +15,15 @@ Positions = np.ndarray[tuple[int], np.dtype[np.int64]]
 Rows = range | Positions
 
 # Of a block: it stays in a processor's cache with what is made of it on the way.
-_BLOCK_ENTRIES = 1 << 20
+_BLOCK_BYTES = 1 << 22
+# Of an entry where half types are widened.
+COMPUTED_BYTES = 4
 # Blocks begin at multiples of this where rows are short enough: banded products make as many samples at a time.
 ALIGNED = 64
 
 
-def blocks(shape: tuple[int, ...], reads: int = 0) -> Iterator[range]:
-    """The rows of a tensor in stretches of a million entries or less, made of no more than that.
+def blocks(shape: tuple[int, ...], reads: int = 0, itemsize: int = COMPUTED_BYTES) -> Iterator[range]:
+    """The rows of a tensor in stretches of four megabytes or less, made of no more than that.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ def blocks(shape: tuple[int, ...], reads: int = 0) -> Iterator[range]:
         Of the tensor.
     reads
         Entries that the whole tensor is made of, where these are more than its own.
+    itemsize
+        Bytes of an entry while it is computed.
 
     Examples
     --------
@@ -38,7 +42,7 @@ def blocks(shape: tuple[int, ...], reads: int = 0) -> Iterator[range]:
     [range(0, 1), range(1, 2), range(2, 3)]
     """
     entries = max(prod(shape), reads)
-    rows = max(1, _BLOCK_ENTRIES * shape[0] // max(1, entries))
+    rows = max(1, _BLOCK_BYTES * shape[0] // max(1, entries * itemsize))
     if rows > ALIGNED:
         rows -= rows % ALIGNED
     for start in range(0, shape[0], rows):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavescale.bits import integers_of, tensor_of
 from wavescale.rows import Positions, Rows
 
 if TYPE_CHECKING:
@@ -109,13 +110,11 @@ def _repeated(x: torch.Tensor, count: int) -> torch.Tensor | None:
 
     A word that repeats a smaller one is a multiple of it, which is several times as fast as copies in strides.
     """
-    import torch
-
     bits = 8 * x.element_size()
     word = {32: np.uint32, 64: np.uint64}.get(count * bits)
     if word is None or x.device.type != "cpu" or x.requires_grad:
         return None
-    entries = x.numpy() if bits == 8 else x.view({16: torch.int16, 32: torch.int32}[bits]).numpy()
+    entries = integers_of(x)
     words = entries.view(f"u{bits // 8}").astype(word)
     words *= word(sum(1 << bits * place for place in range(count)))
-    return torch.from_numpy(words.view(entries.dtype)).view(x.dtype)
+    return tensor_of(words.view(entries.dtype), x.dtype)

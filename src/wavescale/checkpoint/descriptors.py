@@ -43,7 +43,8 @@ class Descriptors:
             descriptor = self._open.pop(path) if path in self._open else os.open(path, self._flags)
             self._open[path] = descriptor
             self._users[path] = self._users.get(path, 0) + 1
-            self._close_some(self._most)
+            if len(self._open) > self._most:
+                self._close_some(self._most)
         try:
             yield descriptor
         finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavescale.bits import memory_of, room_for, tensor_of
 from wavescale.checkpoint.descriptors import Descriptors
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError
@@ -68,8 +69,8 @@ class RowReader:
         file, shape, dtype = self.checkpoint.place(name)
         if file.suffix != ".safetensors":
             return taken(self.checkpoint.read(name), 0, rows).clone()
-        found = torch.empty((len(rows), *shape[1:]), dtype=getattr(torch, dtype))
-        data = found.view(-1).view(torch.uint8).numpy().data
+        room = room_for((len(rows), *shape[1:]), getattr(torch, dtype))
+        data = memory_of(room)
         row_bytes = len(data) // max(1, len(rows))
         try:
             with self._files.of(file) as descriptor:
@@ -78,7 +79,7 @@ class RowReader:
                     _fill(part, descriptor, self._begins[name] + stretch.start * row_bytes)
         except OSError as error:
             raise CheckpointError(f"{name}: cannot be read from {file}: {error}.") from error
-        return found
+        return tensor_of(room, getattr(torch, dtype))
 
     @cached_property
     def _begins(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from wavescale.bits import integers_of, memory_of
 from wavescale.checkpoint.descriptors import Descriptors
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import FaultError
@@ -37,11 +38,11 @@ class RowWriter:
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.folder = folder
         self._files = Descriptors(os.O_WRONLY)
-        self._places: dict[str, tuple[str, int]] = {}
+        self._places: dict[str, tuple[Path, int]] = {}
         for shard in shards:
-            offset = len(shard.header())
+            file, offset = folder / shard.name, len(shard.header())
             for tensor in shard.tensors:
-                self._places[tensor.name] = (shard.name, offset)
+                self._places[tensor.name] = (file, offset)
                 offset += tensor.nbytes
 
     def __enter__(self) -> RowWriter:
@@ -59,21 +60,17 @@ class RowWriter:
         rows
             Of shape (rows, …), or the whole tensor of any shape.
         """
-        import torch
-
-        shard, offset = self._places[name]
-        data = rows.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+        file, offset = self._places[name]
+        data = memory_of(integers_of(rows.detach().cpu().contiguous()))
         if first and len(rows):
             offset += first * (len(data) // rows.shape[0])
         try:
-            with self._files.of(self.folder / shard) as descriptor:
+            with self._files.of(file) as descriptor:
                 while len(data):
                     count = os.pwrite(descriptor, data, offset)
                     data, offset = data[count:], offset + count
         except OSError as error:
-            raise FaultError(
-                f"{self.folder / shard}: writing {name} failed: {error.strerror}. Nothing is left behind."
-            ) from error
+            raise FaultError(f"{file}: writing {name} failed: {error.strerror}. Nothing is left behind.") from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from wavescale.bits import integers_of, memory_of
 from wavescale.checkpoint.reader import read_config, read_modules
 from wavescale.checkpoint.row_writer import RowWriter
 from wavescale.checkpoint.shards import split_shards
@@ -150,7 +151,7 @@ class CheckpointWriter:
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder) as file:
                 # Written rather than mapped and filled: a full disk is then an error and not a signal.
-                file.write(tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                file.write(memory_of(integers_of(tensor.detach().cpu().contiguous())))
                 file.flush()
                 mapped = torch.from_file(file.name, shared=False, size=tensor.numel(), dtype=tensor.dtype)
         except OSError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wavescale.bits import integers_of, tensor_of
 from wavescale.expressions.node import Expression, Shape, Source
 from wavescale.operators import Copies, CopyAndPad
 from wavescale.rows import Positions, Rows, as_rows, members, within
@@ -305,7 +306,7 @@ def _signed(
     stream = np.random.Philox(key=seed, counter=start // _DRAWN)
     words = stream.random_raw(4 * -(-(skipped + count) // _DRAWN)).astype("<u8", copy=False)
     table = _table(float(sizes[0]) if same else 1.0, like.dtype, paired)
-    entries = torch.from_numpy(table.take(words.view(np.uint8), axis=0).reshape(-1)).view(like.dtype).to(like.device)
+    entries = tensor_of(table.take(words.view(np.uint8), axis=0).reshape(-1), like.dtype).to(like.device)
     wide = 2 if paired else 1
     found = entries.as_strided((len(rows), wide * each), (wide * step, 1), wide * skipped)
     found = found.view(len(rows), *shape[:-1], wide * shape[-1])
@@ -317,5 +318,4 @@ def _table(size: float, dtype: torch.dtype, paired: bool) -> np.ndarray[Any, Any
     """The numbers that each byte stands for, as integers of the same bits, which numpy knows for every dtype."""
     import torch
 
-    found = torch.from_numpy(_OPPOSITES if paired else _SIGNS).mul(size).to(dtype)
-    return found.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[found.element_size()]).numpy()
+    return integers_of(torch.from_numpy(_OPPOSITES if paired else _SIGNS).mul(size).to(dtype))
