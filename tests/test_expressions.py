@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from wavescale.expressions import (
     Fresh,
     Merge,
     Part,
+    Parted,
     Read,
     Restore,
     Scale,
@@ -193,12 +195,47 @@ def test_gains_of_copies_become_one_number_on_the_source() -> None:
 def test_rows_are_multiplied_after_what_is_done_along_them() -> None:
     wide, tall = Replicate(n=4, m=8, divide="count"), Replicate(n=6, m=12)
     long = Apply(wide, Apply(tall, W, "x", 0), "y", 1)
-    assert folded(long) == Apply(tall, Apply(wide, W, "y", 1), "x", 0)
+    assert folded(long) == Apply(tall, Apply(replace(wide, divide="no"), Scale(W, 0.5), "y", 1), "x", 0)
     torch.testing.assert_close(folded(long).compute(SOURCE.__getitem__), long.compute(SOURCE.__getitem__))
     # Fewer rows are made first, and so is what takes all rows for any of them.
     for rows in (Resample.of(600, 300, "db2"), CopyAndPad(n=600, m=800, padding="mean"), Cosine(n=600, m=1200)):
         expression = Apply(Resample.of(4, 8, "db2"), Apply(rows, Read("tall", (600, 4)), "x", 0), "y", 1)
         assert folded(expression) == expression
+
+
+PART_ROWS = [
+    Apply(Replicate(n=6, m=12), W, "x", 0),
+    Apply(Replicate(n=6, m=18, divide="count"), W, "x", 0),
+    Apply(CopyAndPad(n=6, m=12, padding="cycle"), W, "x", 0),
+    Apply(Replicate(n=3, m=6), W, "x", 0, 1, 2),
+]
+
+
+@pytest.mark.parametrize("rows", PART_ROWS, ids=str)
+def test_copies_of_rows_come_with_their_details(rows: Apply) -> None:
+    wide = Apply(Replicate(n=4, m=8, divide="count"), rows, "y", 1)
+    both = Sum((wide, replace(details((6, 8), 4, 1, 1, 1), of_shape=(rows.shape[0], 8))))
+    found, whole = folded(both), both.compute(SOURCE.__getitem__)
+    assert isinstance(found, Parted)
+    assert (found.shape, found.scaling) == (both.shape, Sum((folded(wide), both.terms[1])).scaling)
+    torch.testing.assert_close(found.compute(SOURCE.__getitem__), whole, rtol=1e-6, atol=1e-6)
+    for some in (range(1, 2), range(3, 7), np.array([7, 2, 2, 11])):
+        torch.testing.assert_close(
+            found.block(Whole(SOURCE.__getitem__), some), whole[positions(some)], rtol=1e-6, atol=1e-6
+        )
+    half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
+    if found.scaling is not None:
+        assert torch.equal(found.compute(half.__getitem__), both.compute(half.__getitem__))
+
+
+def test_only_copies_side_by_side_come_with_details_that_fill_the_rows() -> None:
+    wide, rows = Replicate(n=4, m=8, divide="count"), Apply(Replicate(n=6, m=12), W, "x", 0)
+    filling = replace(details((6, 8), 4, 1, 1, 1), of_shape=(12, 8))
+    for operator in (Replicate(n=6, m=12, tiled=True), Replicate(n=5, m=12), Resample.of(6, 12, "db2")):
+        assert isinstance(folded(Sum((Apply(wide, replace(rows, operator=operator), "y", 1), filling))), Sum)
+    for other in (details((6, 10), 4, 1, 1, 1), details((6, 8), 4, 1, 1, 1, tiled=True), details((12, 8), 6, 0, 1, 1)):
+        assert isinstance(folded(Sum((Apply(wide, rows, "y", 1), other))), Sum)
+    assert isinstance(folded(Sum((Apply(wide, rows, "y", 1), filling, Constant(1.0, (12, 8))))), Sum)
 
 
 def test_what_rounds_is_not_exact() -> None:

@@ -13,7 +13,7 @@ from wavescale.expressions.arithmetic import Constant, FoldDiagonal, FoldVector,
 from wavescale.expressions.folding import folded
 from wavescale.expressions.maps import Apply, Merge, Select
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.expressions.noise import Details, Fresh
+from wavescale.expressions.noise import Details, Fresh, Parted
 from wavescale.expressions.pieces import Concatenate, Part, Read
 from wavescale.expressions.statistics import Restore, Standardize
 
@@ -29,6 +29,7 @@ __all__ = [
     "Fresh",
     "Merge",
     "Part",
+    "Parted",
     "Read",
     "Restore",
     "Scale",
@@ -41,7 +42,7 @@ __all__ = [
     "scaled",
 ]
 
-# Every kind of node by name, for plans that are read back from a file.
+# Every kind of node that a plan may have, by name, for those that are read back from a file.
 NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (

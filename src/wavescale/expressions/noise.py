@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod, sqrt
+from math import frexp, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from wavescale.bits import integers_of, tensor_of
 from wavescale.expressions.node import Expression, Shape, Source
 from wavescale.operators import Copies, CopyAndPad
-from wavescale.rows import Positions, Rows, as_rows, members, within
+from wavescale.rows import Positions, Rows, as_rows, groups, members, within
 from wavescale.taking import taken
 
 if TYPE_CHECKING:
@@ -123,6 +123,22 @@ class Details(Drawn):
             sizes = self._sizes(self._detail_size(source))
             (self._add_on_rows if self.axis == 0 else self._add_in_rows)(total, rows, pairs, sizes)
 
+    @property
+    def fills_rows(self) -> bool:
+        """Whether every row is pairs side by side, all of one size, and nothing else."""
+        pairs, counts = self.operator.pairs
+        return (
+            (self.axis, len(self.of_shape), self.before, self.after) == (1, 2, 1, 1)
+            and pairs.size == self.of_shape[1]
+            and _side_by_side(pairs)
+            and bool((counts == counts[0]).all())
+        )
+
+    def in_rows(self, source: Source, rows: range, like: torch.Tensor) -> torch.Tensor:
+        """All numbers of some rows, where they fill them; not to be written to."""
+        pairs, _ = self.operator.pairs
+        return _signed(rows, (len(pairs),), self.seed, self._sizes(self._detail_size(source))[:1], like, paired=True)
+
     def _sizes(self, size: float) -> Sizes:
         """Of each pair's numbers."""
         _, counts = self.operator.pairs
@@ -135,7 +151,7 @@ class Details(Drawn):
         view = total.view(len(rows) * outer, m, -1)
         lines = range(rows.start * outer, rows.stop * outer)
         inner = view.shape[2]
-        if inner == 1 and (pairs.reshape(-1) == np.arange(pairs.size)).all() and (sizes == sizes[0]).all():
+        if inner == 1 and _side_by_side(pairs) and (sizes == sizes[0]).all():
             view[:, : pairs.size, 0].add_(_signed(lines, (len(pairs),), self.seed, sizes[:1], total, paired=True))
             return
         parts = _signed(lines, (len(pairs), inner), self.seed, sizes, total)
@@ -189,6 +205,61 @@ class Details(Drawn):
         like = like.float() if like.dtype in (torch.float16, torch.bfloat16) else like
         band = _details(like.reshape(len(chosen) * outer, length, -1))
         return sqrt(float(band.square().sum(dtype=torch.float64)) / band.numel())
+
+
+@dataclass(frozen=True)
+class Parted(Expression):
+    """Copies of rows side by side, times a number, and details on them: their sum in one pass.
+
+    Attributes
+    ----------
+    of
+        The rows before they are copied.
+    factor
+        On the rows.
+    count
+        Copies of each unit.
+    after
+        Rows of a unit.
+    details
+        They fill the rows.
+    """
+
+    of: Expression
+    factor: float
+    count: int
+    after: int
+    details: Details
+
+    @property
+    def shape(self) -> Shape:
+        return self.details.shape
+
+    @property
+    def children(self) -> tuple[Expression, ...]:
+        return (self.of, self.details)
+
+    @property
+    def scaling(self) -> float | None:
+        mine, details = self.of.scaling, self.details.scaling
+        power = abs(frexp(self.factor)[0]) == 0.5
+        return mine * abs(self.factor) + details if power and mine is not None and details is not None else None
+
+    def block(self, source: Source, rows: Rows) -> torch.Tensor:
+        import torch
+
+        units = groups(_span(rows), self.count * self.after)
+        every = members(units, self.count * self.after)
+        assert isinstance(every, range)
+        x = self.of.block(source, members(units, self.after))
+        details = self.details.in_rows(source, every, x)
+        # (units, copies, rows of a unit, entries)
+        found = torch.add(
+            details.view(len(units), self.count, self.after, -1),
+            x.reshape(len(units), 1, self.after, -1),
+            alpha=self.factor,
+        )
+        return taken(found.view(-1, self.shape[1]), 0, within(rows, every))
 
 
 @dataclass(frozen=True)
@@ -253,6 +324,11 @@ def _spread(n: int, count: int) -> Positions:
     stretches = min(_STRETCHES, -(-n // count))
     begins = np.arange(stretches) * (n // stretches)
     return (begins[:, None] + np.arange(min(-(-count // stretches), n // stretches))).reshape(-1)
+
+
+def _side_by_side(pairs: Pairs) -> bool:
+    """Whether the pairs are the first units, two by two."""
+    return bool((pairs.reshape(-1) == np.arange(pairs.size)).all())
 
 
 def _index(places: np.ndarray[Any, Any], like: torch.Tensor) -> torch.Tensor:

@@ -59,6 +59,18 @@ class Copies(Gather):
         """
         return _pairs(self)
 
+    @property
+    def side_by_side(self) -> int:
+        """How many copies of each unit lie side by side, if it is as many of all and nothing else; else 0.
+
+        Examples
+        --------
+        >>> Replicate(n=2, m=6).side_by_side, Replicate(n=2, m=6, tiled=True).side_by_side
+        (3, 0)
+        """
+        count, rest = divmod(self.m, self.n)
+        return count if rest == 0 and (self.copied == np.arange(self.m) // count).all() else 0
+
 
 @lru_cache(maxsize=64)
 def _pairs(operator: Copies) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[Any, Any]]:
@@ -116,6 +128,10 @@ class Replicate(Copies):
         if self.divide not in ("no", "count"):
             raise ValueError("the copies are divided neither by their count nor not at all")
         return self.gain if self.divide == "count" else self.gain * self.m / self.n
+
+    def copies(self) -> tuple[Replicate, float] | None:
+        gain, factors = self.common
+        return None if factors is not None else (replace(self, divide="no", gain=1.0), gain)
 
     @property
     def multiplications(self) -> int:
@@ -252,6 +268,9 @@ class CopyAndPad(Copies):
     @property
     def total(self) -> float:
         return self.gain * self.count
+
+    def copies(self) -> tuple[CopyAndPad, float]:
+        return replace(self, gain=1.0), self.gain
 
     @property
     def multiplications(self) -> int:

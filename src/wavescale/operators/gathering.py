@@ -33,6 +33,11 @@ class Gather(Operator):
         return None
 
     @property
+    def common(self) -> tuple[float, Factors | None]:
+        """One factor for all target samples where they have the same, and else the gain and the factors beside it."""
+        return _common(self.gain, self.factors)
+
+    @property
     def scaling(self) -> float | None:
         factors = self.gain * (np.ones(1) if self.factors is None else np.unique(self.factors))
         return float(np.abs(factors).max()) if all(abs(frexp(factor)[0]) == 0.5 for factor in factors) else None
@@ -74,11 +79,10 @@ _block = lru_cache(maxsize=1024)(_some)
 
 @lru_cache(maxsize=64)
 def _whole(operator: Gather) -> tuple[Taking, float, Factors | None]:
-    return Taking(operator.origins, operator.n), *_common(operator.gain, operator.factors)
+    return Taking(operator.origins, operator.n), *operator.common
 
 
 def _common(gain: float, factors: Factors | None) -> tuple[float, Factors | None]:
-    """One factor for all where they are equal, and else the gain and the factors beside it."""
     if factors is None or not len(factors) or (factors != factors[0]).any():
         return gain, factors
     return gain * float(factors[0]), None
