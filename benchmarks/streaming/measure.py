@@ -1,6 +1,7 @@
 """Measure how fast and in how much memory checkpoints are resized, beside a copy and beside other ways.
 
     python benchmarks/streaming/measure.py speed --work /dev/shm/streaming            # sources of 0.5 and 2 GB
+    python benchmarks/streaming/measure.py speed --work /some/disk --gigabytes 0.5 --name speed-disk
     python benchmarks/streaming/measure.py memory --work /some/disk                   # sources of 0.5, 2 and 8 GB
     python benchmarks/streaming/measure.py growth --work /dev/shm/streaming           # the same size after size
     python benchmarks/streaming/measure.py ranks --work /dev/shm/streaming            # one process and two

@@ -37,11 +37,15 @@ def moved(entry: Entry) -> float:
     return float(entry["source_bytes"] + entry["target_bytes"]) / 1e9
 
 
-def share(entry: Entry, of: str) -> float:
-    """Median over the rounds of our throughput divided by another's; `cp` moves twice the target's bytes."""
+def shares(entry: Entry, of: str) -> list[float]:
+    """Our throughput divided by another's, round by round; `cp` moves twice the target's bytes."""
     mine, other = entry["seconds"]["wavescale"], entry["seconds"][of]
     bytes_of_other = 2 * entry["target_bytes"] / 1e9 if of == "cp" else moved(entry)
-    return median(moved(entry) / a / (bytes_of_other / b) for a, b in zip(mine, other, strict=True))
+    return [moved(entry) / a / (bytes_of_other / b) for a, b in zip(mine, other, strict=True)]
+
+
+def _spread(found: Sequence[float]) -> tuple[float, float, float]:
+    return min(found), median(found), max(found)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -52,18 +56,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def speeds(found: Sequence[Entry]) -> str:
     """One line a case and size."""
-    rows = [["case", "source → target", "wavescale", "`cp`", "of `cp`", "goal", "beside others"]]
+    rows = [["case", "source → target", "wavescale", "`cp`", "of `cp`, median and range", "goal", "beside others"]]
     for entry in found:
         seconds = entry["seconds"]
         others = [
-            f"{share(entry, name):.1f} × {name}" for name in ("mergekit", "straightforward") if name in seconds
+            f"{median(shares(entry, name)):.1f} × {name}" for name in ("mergekit", "straightforward") if name in seconds
         ]  # fmt: skip
         rows.append([
             entry["case"],
             f"{entry['source_bytes'] / 1e9:.2f} → {entry['target_bytes'] / 1e9:.2f} GB",
             f"{moved(entry) / median(seconds['wavescale']):.2f} GB/s",
             f"{2 * entry['target_bytes'] / 1e9 / median(seconds['cp']):.2f} GB/s",
-            f"**{share(entry, 'cp'):.2f}**",
+            "**{1:.2f}** ({0:.2f} to {2:.2f})".format(*_spread(shares(entry, "cp"))),
             f"{CASES[entry['case']].get('goal', '-')}",
             ", ".join(others),
         ])  # fmt: skip
@@ -118,7 +122,7 @@ def drawn(memory: Sequence[Entry], growth: Sequence[Entry]) -> None:
 
 def main() -> None:
     """Write both files."""
-    speed, memory, growth, ranks = (entries(name) for name in ("speed", "memory", "growth", "ranks"))
+    speed, disk, memory, growth, ranks = map(entries, ("speed", "speed-disk", "memory", "growth", "ranks"))
     parts = ["# How fast, and in how much memory"]
     if speed:
         rounds, start = (min(len(e["seconds"]["cp"]) for e in speed), median(median(e["start_seconds"]) for e in speed))
@@ -130,6 +134,13 @@ turn. `cp` copies the target, so it reads and writes twice its bytes; zeros of i
 and not counted. Seconds are those of the call; Python, torch and transformers take {start:.1f} s more to start.
 `benchmarks/streaming/measure.py` measures all of this, and its results are in `benchmarks/results`.""",
             speeds(speed),
+        ]
+    if disk:
+        parts += [
+            "## On a disk",
+            "The same on a disk, which may be many times as fast in one minute as in the next: ranges say how far to "
+            "trust the medians.",
+            speeds(disk),
         ]
     if memory:
         parts += [

@@ -23,9 +23,8 @@ _LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
 
 
 def grown(stacked: np.ndarray, axes: tuple[int, ...], wavelet: str) -> np.ndarray:
-    """One level of synthesis with zero details on some axes."""
-    details = {"".join("d" if k == bit else "a" for k in range(len(axes))): None for bit in range(len(axes))}
-    return pywt.waverecn([stacked, details], wavelet, mode="periodization", axes=axes)
+    """One level of synthesis with zero details on some axes; PyWavelets takes details that are left out as zeros."""
+    return pywt.idwtn({"a" * len(axes): stacked}, wavelet, mode="periodization", axes=axes)
 
 
 def resized(source: Path, out: Path) -> None:
