@@ -60,7 +60,7 @@ class Shape:
 SHAPES = {
     0.5: Shape(1024, 16),
     2.0: Shape(2048, 16),
-    8.0: Shape(3072, 35),
+    8.0: Shape(3072, 36),
 }
 
 
