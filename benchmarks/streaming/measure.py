@@ -30,6 +30,7 @@ import torch
 import typer
 from rich.console import Console
 from synthetic import SHAPES, SHARD_BYTES, make_checkpoint
+from timing import cleared
 from watched import CLOSE, SELDOM, Watched, watched
 
 HERE = Path(__file__).parent
@@ -90,6 +91,8 @@ def compared(case: Mapping[str, Any], source: Path, work: Path, gigabytes: float
         arms["mergekit"] = other("mergekit", "stacked_by_mergekit.py", str(layers))
     if case.get("straightforward") and gigabytes == min(SHAPES):
         arms["straightforward"] = other("straightforward", "straightforward.py")
+    cleared(target)  # of a run that was stopped
+    cleared(work / "out")
     resized(source, target, case["options"])
     shutil.copytree(target, work / "out")  # for the first arm to delete
     seconds: dict[str, list[float]] = {name: [] for name in arms}
