@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ def cleared(out: Path) -> None:
     """Delete what the arm before has written, just before this one starts.
 
     So all arms write to pages that have just been freed. A virtual machine gives free pages back while an arm
-    imports, and asking for them again takes longer than writing them.
+    imports, and asking for them again takes longer than writing them. And none waits for a disk that is still
+    writing what another has left.
     """
+    os.sync()
     shutil.rmtree(out, ignore_errors=True)
 
 

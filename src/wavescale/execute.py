@@ -32,6 +32,7 @@ _MOST_THREADS = 16
 _GPU_THREADS = 4
 # The most that glibc can be made to keep when it is freed, and a page of what it writes beside it.
 _LARGEST_KEPT = (32 << 20) - (4 << 10)
+# In place of what has not been found out yet, which may be None.
 _UNKNOWN: Any = object()
 # Gives rows of a source tensor by its name on disk, as they are stored, with storage of their own.
 ReadRows = Callable[[str, Rows], "torch.Tensor"]
