@@ -144,8 +144,8 @@ and not counted. Seconds are those of the call; Python, torch and transformers t
             "## On a disk",
             "The same on an ext4 file system, which takes files of this size into memory and writes them to the\n"
             "disk afterwards. It does so in larger pages than a memory-backed one, so that `cp` is faster there and\n"
-            "what is computed weighs more. Ranges say how far to trust the medians: a disk that is still busy with\n"
-            "earlier files slows down whoever writes. Goals were set for the table above.",
+            "what is computed weighs more. Every arm waits until the disk is idle. Goals were set for the table\n"
+            "above.",
             speeds(disk),
         ]
     if memory:
