@@ -23,7 +23,7 @@ import numpy as np
 
 from wavescale.errors import OptionError
 from wavescale.rows import ALIGNED, Rows, as_rows, positions, within
-from wavescale.taking import Taking, taken
+from wavescale.taking import Taking, taken, taking
 
 if TYPE_CHECKING:
     import pywt
@@ -344,8 +344,8 @@ class Taps:
         found, factor = first.of(x, axis), gain * float(self.weight[0, 0])
         if others or not isclose(factor, 1.0, rel_tol=1e-12):
             found = found * factor
-        for tap, taking in enumerate(others, 1):
-            found = found.add(taking.of(x, axis), alpha=gain * float(self.weight[0, tap]))
+        for tap, other in enumerate(others, 1):
+            found = found.add(other.of(x, axis), alpha=gain * float(self.weight[0, tap]))
         return found
 
     def _takings(self, targets: Rows, sources: Rows) -> list[Taking]:
@@ -354,7 +354,7 @@ class Taps:
         if key is not None and key in self.takings:
             return self.takings[key]
         taps = self.index[positions(targets)].T
-        found = [Taking(positions(within(tap, sources)), len(sources)) for tap in taps]
+        found = [taking(positions(within(tap, sources)), len(sources)) for tap in taps]
         if key is not None:
             self.takings[key] = found
         return found

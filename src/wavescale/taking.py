@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,20 @@ class Taking:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(self._rows))
+
+
+def taking(rows: Positions, n: int) -> Taking:
+    """As `Taking`, and the same object for the same positions.
+
+    Most blocks take the same ones, counted from their own first. Something kept for every block would lie between
+    blocks that are freed, where no larger one fits any more, so that the heap would grow.
+    """
+    return _taking(np.ascontiguousarray(rows, dtype=np.int64).tobytes(), n)
+
+
+@lru_cache(maxsize=256)
+def _taking(rows: bytes, n: int) -> Taking:
+    return Taking(np.frombuffer(rows, dtype=np.int64), n)
 
 
 def _repeated(x: torch.Tensor, count: int) -> torch.Tensor | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from wavescale.operators.base import Operator
 from wavescale.rows import Positions, Rows, as_rows, positions, within
-from wavescale.taking import Taking
+from wavescale.taking import Taking, taking
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ def _some(operator: Gather, rows: Rows) -> tuple[Rows, Taking, float, Factors | 
     known = origins >= 0
     places = np.where(known, positions(within(np.where(known, origins, 0), support)), -1)
     common = _common(operator.gain, None if factors is None else factors[positions(rows)])
-    return support, Taking(places, len(support)), *common
+    return support, taking(places, len(support)), *common
 
 
 # Tensors of one kind are made of the same operators and in the same blocks, layer after layer.
