@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit reproduce report install clean
+.PHONY: demo test lint types unit reproduce report speed install clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/wavescale demo
@@ -33,6 +33,11 @@ reproduce: $(VENV)/test.done
 # docs/savings.md with its figures, and docs/savings.html, from the results in experiments/results
 report: $(VENV)/test.done
 	PYTHONPATH=experiments $(BIN)/python -m report $(SCALE:%=--scale %)
+
+# docs/speed.md and its picture, after measuring on a file system in memory and on a disk: make speed DISK=/some/disk
+speed: $(VENV)/test.done
+	$(BIN)/python benchmarks/streaming/measure.py all --work /dev/shm/streaming --disk $(DISK)
+	$(BIN)/python benchmarks/streaming/report.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

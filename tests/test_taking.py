@@ -45,8 +45,8 @@ def test_gradients_follow_what_is_repeated() -> None:
 def test_blocks_share_what_is_known_of_their_rows() -> None:
     # What is kept for each block lies between blocks that are freed, and the heap grows with a checkpoint's size.
     for operator in (Replicate(n=512, m=1024), CopyAndPad(n=512, m=1024, padding="cycle"), Selection(n=1024, m=512)):
-        first, second = (gathering._block(operator, rows)[1] for rows in (range(0, 128), range(128, 256)))
+        first, second = (gathering._block(operator, rows)[1] for rows in (range(128), range(128, 256)))
         assert first is second
     taps = Resample.of(512, 1024, "haar").taps()
-    found = [taps._takings(rows, taps.support(rows)) for rows in (range(0, 128), range(128, 256))]
+    found = [taps._takings(rows, taps.support(rows)) for rows in (range(128), range(128, 256))]
     assert found[0][0] is found[1][0]

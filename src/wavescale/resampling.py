@@ -189,6 +189,11 @@ class Taps:
         return {}
 
     @cached_property
+    def matrices(self) -> dict[Hashable, torch.Tensor]:
+        """The matrices of `bands`, each once."""
+        return {}
+
+    @cached_property
     def takings(self) -> dict[tuple[range, int], list[Taking]]:
         """What `_takings` has found so far."""
         return {}
@@ -371,7 +376,11 @@ class Taps:
         weight = np.zeros((len(index), len(needed)))
         place = positions(within(index, needed))
         np.add.at(weight, (np.arange(len(index))[:, None], place), self.weight[positions(targets)])
-        found = needed, torch.from_numpy(weight * gain).to(like.device, like.dtype)
+        # Most bands are the same matrix, which is kept once for the reason that `taking` has.
+        same = (weight.tobytes(), weight.shape, gain, like.dtype, like.device)
+        if same not in self.matrices:
+            self.matrices[same] = torch.from_numpy(weight * gain).to(like.device, like.dtype)
+        found = needed, self.matrices[same]
         if key is not None:
             self.bands[key] = found
         return found
