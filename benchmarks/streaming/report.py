@@ -152,9 +152,8 @@ and not counted. Seconds are those of the call; Python, torch and transformers t
         parts += [
             "## Memory",
             "Private memory (anonymous pages, seen from outside the process) at its highest, and what it may be: a\n"
-            "gigabyte and twice the largest tensor. It hardly grows while a checkpoint is written; what differs\n"
-            "between sizes is mostly what was freed and is kept for the next block. The search for similar units\n"
-            "(`--order similarity`) compares all with all and has no such bound.",
+            "gigabyte and twice the largest tensor. The search for similar units (`--order similarity`) compares\n"
+            "all with all and has no such bound.",
             memories(memory),
         ]
     if growth:
