@@ -81,4 +81,5 @@ def test_a_sharded_model_starts_under_torchrun(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split("\n")[:2] == ["torch.Size([384, 3072])"] * 2
+    # Two processes write, and the ends of their lines may come after both.
+    assert found.stdout.count("torch.Size([384, 3072])") == 2
