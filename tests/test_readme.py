@@ -77,9 +77,9 @@ def test_a_sharded_model_starts_under_torchrun(tmp_path: Path) -> None:
     (script,) = (code for _, code in BLOCKS if "init_process_group" in code)
     told = "print(large.encoder.layer[0].output.dense.weight.to_local().shape)"
     (tmp_path / "start.py").write_text(f"{script}\n{told}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "start.py"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "start.py"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     # Two processes write, and the ends of their lines may come after both.
-    assert found.stdout.count("torch.Size([384, 3072])") == 2
+    assert found.stdout.count("torch.Size([384, 3072])") == 2, found.stdout
