@@ -136,7 +136,7 @@ Llama-shaped bfloat16 checkpoints with random weights, on a memory-backed file s
 Throughput is bytes read and written a second: medians of {rounds} rounds, in each of which all arms of a case run in
 turn. `cp` copies the target, so it reads and writes twice its bytes; zeros of inserted layers are written by neither
 and not counted. Seconds are those of the call; Python, torch and transformers take {start:.1f} s more to start.
-`benchmarks/streaming/measure.py` measures all of this, and its results are in `benchmarks/results`.""",
+`make speed DISK=/some/disk` measures all of this, and its results are in `benchmarks/results`.""",
             speeds(speed),
         ]
     if disk:

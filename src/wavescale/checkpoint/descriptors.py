@@ -43,8 +43,7 @@ class Descriptors:
             descriptor = self._open.pop(path) if path in self._open else os.open(path, self._flags)
             self._open[path] = descriptor
             self._users[path] = self._users.get(path, 0) + 1
-            if len(self._open) > self._most:
-                self._close_some(self._most)
+            self._close_some(self._most)
         try:
             yield descriptor
         finally:
@@ -58,7 +57,9 @@ class Descriptors:
         return self._failures
 
     def _close_some(self, most: int) -> None:
-        for path in [path for path in self._open if not self._users[path]][: max(0, len(self._open) - most)]:
+        if len(self._open) <= most:
+            return
+        for path in [path for path in self._open if not self._users[path]][: len(self._open) - most]:
             try:
                 os.close(self._open.pop(path))
             except OSError as error:  # what was written may not have come to the disk; the other files are still closed

@@ -67,6 +67,6 @@ def _parted(first: Expression, details: Details) -> Parted | None:
     bare, factor = _bare(first)
     if not details.fills_rows or not isinstance(bare, Apply) or bare.axis != 0 or bare.before != 1:
         return None
-    if not isinstance(bare.operator, Copies) or bare.operator.side_by_side < 2 or bare.operator.copies() is None:
-        return None
-    return Parted(bare.of, factor, bare.operator.side_by_side, bare.after, details)
+    operator = bare.operator
+    count = operator.side_by_side if isinstance(operator, Copies) and operator.copies() is not None else 0
+    return Parted(bare.of, factor, count, bare.after, details) if count > 1 else None

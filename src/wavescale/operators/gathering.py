@@ -65,7 +65,7 @@ def _support(operator: Gather, rows: Rows) -> Rows:
 
 
 def _some(operator: Gather, rows: Rows) -> tuple[Rows, Taking, float, Factors | None]:
-    """The source samples of some target samples, how to take these from them, and their factors as in `_common`."""
+    """The source samples of some target samples, how to take these from them, and factors as in `Gather.common`."""
     support, origins, factors = _support(operator, rows), operator.origins[positions(rows)], operator.factors
     known = origins >= 0
     places = np.where(known, positions(within(np.where(known, origins, 0), support)), -1)
