@@ -146,6 +146,11 @@ class ModelSpec:
                 stride, channels = (_positive(name, self.value(name)) for name in ("encoder_stride", "num_channels"))
                 return stride**2 * channels
 
+    @property
+    def scales_scores(self) -> bool:
+        """Whether attention scores are divided by √head_dim."""
+        return not self.family.scaled_attention or bool(self.value(self.family.scaled_attention))
+
     def has(self, row: TensorRow) -> bool:
         """Whether the config asks for this tensor."""
         if not row.when:

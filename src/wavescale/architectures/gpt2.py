@@ -25,6 +25,7 @@ GPT2 = Family(
         "n_positions": 1024,
         "tie_word_embeddings": True,
         "summary_use_proj": True,
+        "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
     },
@@ -89,6 +90,7 @@ GPT2 = Family(
     heads_divide_hidden=True,
     ignored=(r"\.attn\.bias$", r"\.attn\.masked_bias$"),
     layer_scaled_attention="scale_attn_by_inverse_layer_idx",
+    scaled_attention="scale_attn_weights",
     unsupported=("add_cross_attention",),
 )
 # fmt: on

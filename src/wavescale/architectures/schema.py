@@ -178,6 +178,8 @@ class Family:
         Config fields with one entry per layer.
     layer_scaled_attention
         Config field that divides attention scores by the layer's number, if the family has one.
+    scaled_attention
+        Config field that, when false, leaves attention scores undivided by √head_dim, if the family has one.
     unsupported
         Config fields that change the model in a way the tables do not describe, when true.
     """
@@ -200,4 +202,5 @@ class Family:
     renamed: tuple[tuple[str, str], ...] = ()
     per_layer_fields: tuple[str, ...] = ()
     layer_scaled_attention: str = ""
+    scaled_attention: str = ""
     unsupported: tuple[str, ...] = ()
