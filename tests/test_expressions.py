@@ -12,20 +12,19 @@ from wavescale.expressions import (
     Apply,
     Concatenate,
     Constant,
-    Details,
     Expression,
     FoldDiagonal,
     FoldVector,
     Fresh,
     Merge,
     Part,
-    Parted,
     Read,
     Restore,
     Scale,
     Select,
     Standardize,
     Sum,
+    UnequalShares,
     folded,
     scaled,
 )
@@ -91,27 +90,28 @@ def test_nodes_compute_what_they_say_in_the_shape_they_say(expression: Expressio
     torch.testing.assert_close(found, expected.to(found.dtype))
 
 
-def details(shape: tuple[int, ...], n: int, axis: int, before: int, after: int, tiled: bool = False) -> Details:
-    m = shape[axis] // (before * after)
-    source = (*shape[:axis], before * n * after, *shape[axis + 1 :])
-    name = {(6, 4): "w", (4,): "g", (6, 100): "wide"}.get(source, "x")
-    operator = Replicate(n=n, m=m, divide="count", tiled=tiled)
-    return Details(Read(name, source), before, operator, shape, "x", axis, before, after, 7)
+def shares(of: Expression, n: int, axis: int, before: int = 1, after: int = 1, tiled: bool = False) -> UnequalShares:
+    """An expression whose n units on an axis are copied twice, in unequal shares."""
+    operator = Replicate(n=n, m=2 * n, divide="count", tiled=tiled)
+    return UnequalShares(Apply(operator, of, "x", axis, before, after), operator, "x", axis, before, after, 7, 0.5)
 
 
-DETAILS = [
-    details((6, 10), 4, 1, 1, 1),
-    details((6, 8), 4, 1, 1, 1, tiled=True),
-    details((6, 12), 2, 1, 2, 1),
-    details((6, 12), 2, 1, 1, 2),
-    details((18, 4), 6, 0, 1, 1),
-    details((13, 4), 6, 0, 1, 1),
-    details((12, 4), 3, 0, 1, 2),
-    details((12, 4), 3, 0, 2, 1, tiled=True),
+WIDE = Read("wide", (6, 100))
+SHARES = [
+    shares(W, 4, 1),
+    shares(W, 4, 1, tiled=True),
+    shares(W, 2, 1, before=2),
+    shares(W, 2, 1, after=2),
+    shares(W, 6, 0),
+    shares(W, 3, 0, after=2),
+    shares(W, 3, 0, before=2, tiled=True),
+    shares(shares(W, 4, 1), 6, 0),
     # Rows so long that they share signs.
-    details((6, 200), 100, 1, 1, 1),
-    details((6, 200), 100, 1, 1, 1, tiled=True),
-    details((12, 100), 6, 0, 1, 1),
+    shares(WIDE, 100, 1),
+    shares(WIDE, 100, 1, tiled=True),
+    shares(WIDE, 6, 0),
+    UnequalShares(Apply(ODD := Replicate(n=4, m=11, divide="count"), W, "x", 1), ODD, "x", 1, 1, 1, 7, 2.0, 0.0, 0.5),
+    UnequalShares(Apply(TALL := Replicate(n=6, m=13, divide="count"), W, "x", 0), TALL, "x", 0, 1, 1, 7, 2.0),
 ]
 
 UNITS = (CopyAndPad(n=3, m=5, padding="zero", once=True), 0, 1, 2)
@@ -123,9 +123,8 @@ FRESH = [
 
 
 def test_rows_share_signs_and_no_two_have_the_same() -> None:
-    found = DETAILS[-3].compute(SOURCE.__getitem__)
-    assert torch.equal(found[:, ::2], -found[:, 1::2])
-    signs = found[:, ::2].sign()
+    found = shares(WIDE, 100, 1).compute(SOURCE.__getitem__)
+    signs = (found[:, ::2] / found[:, 1::2]).abs().log().sign()
     assert torch.equal(signs[1:, :36], signs[:-1, 64:])
     assert len(set(map(tuple, signs.tolist()))) == len(signs)
 
@@ -142,7 +141,7 @@ def test_fresh_numbers_stand_where_nothing_was_and_are_as_large_as_the_source() 
 
 @pytest.mark.parametrize(
     "expression",
-    [*(expression for expression, _ in CASES), *DETAILS, *FRESH],
+    [*(expression for expression, _ in CASES), *SHARES, *FRESH],
     ids=lambda value: type(value).__name__,
 )
 def test_some_rows_are_those_of_the_whole(expression: Expression) -> None:
@@ -203,39 +202,13 @@ def test_rows_are_multiplied_after_what_is_done_along_them() -> None:
         assert folded(expression) == expression
 
 
-PART_ROWS = [
-    Apply(Replicate(n=6, m=12), W, "x", 0),
-    Apply(Replicate(n=6, m=18, divide="count"), W, "x", 0),
-    Apply(CopyAndPad(n=6, m=12, padding="cycle"), W, "x", 0),
-    Apply(Replicate(n=3, m=6), W, "x", 0, 1, 2),
-]
-
-
-@pytest.mark.parametrize("rows", PART_ROWS, ids=str)
-def test_copies_of_rows_come_with_their_details(rows: Apply) -> None:
-    wide = Apply(Replicate(n=4, m=8, divide="count"), rows, "y", 1)
-    both = Sum((wide, replace(details((6, 8), 4, 1, 1, 1), of_shape=(rows.shape[0], 8))))
-    found, whole = folded(both), both.compute(SOURCE.__getitem__)
-    assert isinstance(found, Parted)
-    assert (found.shape, found.scaling) == (both.shape, Sum((folded(wide), both.terms[1])).scaling)
-    torch.testing.assert_close(found.compute(SOURCE.__getitem__), whole, rtol=1e-6, atol=1e-6)
-    for some in (range(1, 2), range(3, 7), np.array([7, 2, 2, 11])):
-        torch.testing.assert_close(
-            found.block(Whole(SOURCE.__getitem__), some), whole[positions(some)], rtol=1e-6, atol=1e-6
-        )
-    half = {"w": torch.randn((6, 4), generator=torch.Generator().manual_seed(0)).bfloat16()}
-    if found.scaling is not None:
-        assert torch.equal(found.compute(half.__getitem__), both.compute(half.__getitem__))
-
-
-def test_only_copies_side_by_side_come_with_details_that_fill_the_rows() -> None:
-    wide, rows = Replicate(n=4, m=8, divide="count"), Apply(Replicate(n=6, m=12), W, "x", 0)
-    filling = replace(details((6, 8), 4, 1, 1, 1), of_shape=(12, 8))
-    for operator in (Replicate(n=6, m=12, tiled=True), Replicate(n=5, m=12), Resample.of(6, 12, "db2")):
-        assert isinstance(folded(Sum((Apply(wide, replace(rows, operator=operator), "y", 1), filling))), Sum)
-    for other in (details((6, 10), 4, 1, 1, 1), details((6, 8), 4, 1, 1, 1, tiled=True), details((12, 8), 6, 0, 1, 1)):
-        assert isinstance(folded(Sum((Apply(wide, rows, "y", 1), other))), Sum)
-    assert isinstance(folded(Sum((Apply(wide, rows, "y", 1), filling, Constant(1.0, (12, 8))))), Sum)
+@pytest.mark.parametrize("shared", SHARES, ids=str)
+def test_shares_of_copied_rows_take_the_gains_below_them(shared: UnequalShares) -> None:
+    rows = Apply(Replicate(n=shared.shape[0], m=2 * shared.shape[0]), shared, "rows", 0)
+    found, whole = folded(Scale(rows, 3.0)), Scale(rows, 3.0).compute(SOURCE.__getitem__)
+    assert not any(isinstance(node, Scale) for node in found.walk())
+    torch.testing.assert_close(found.compute(SOURCE.__getitem__), whole)
+    assert torch.equal(whole[::2], whole[1::2])  # copies of an output read the same
 
 
 def test_what_rounds_is_not_exact() -> None:
@@ -252,7 +225,7 @@ def test_what_rounds_is_not_exact() -> None:
 
 def test_every_node_has_a_case() -> None:
     covered = {type(node).__name__ for expression, _ in CASES for node in expression.walk()}
-    assert covered | {"Details", "Fresh"} == set(NODES)
+    assert covered | {"UnequalShares", "Fresh"} == set(NODES)
 
 
 def test_an_expression_lists_what_it_reads_once() -> None:

@@ -19,7 +19,7 @@ ORDER = (
     ("spec",),
     ("sizes", "operators", "matching", "inputs"),
     ("expressions",),
-    ("methods", "target_config", "wording"),
+    ("methods", "target_config", "wording", "rounding"),
     ("plan_json",),
     ("plan",),
     ("ranks",),

@@ -123,11 +123,19 @@ Gain = Annotated[
 ]
 DetailsOption = Annotated[
     str | None,
-    typer.Option("--details", help="antisymmetric (parts the copies) or zero.", rich_help_panel=_CHOICES),
+    typer.Option(
+        "--details",
+        help="How copies share weights: antisymmetric (unequally, so that twins part) or zero (equally).",
+        rich_help_panel=_CHOICES,
+    ),
 ]
 DetailSize = Annotated[
     float | None,
-    typer.Option("--detail-size", help="Of the details, by default 1: the source's own.", rich_help_panel=_CHOICES),
+    typer.Option(
+        "--detail-size",
+        help="How unequal shares are; by default 1, each weight whole to one of two copies.",
+        rich_help_panel=_CHOICES,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of seeded noise.", rich_help_panel=_CHOICES)]
 Calibrate = Annotated[

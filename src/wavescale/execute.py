@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.errors import CheckpointError, OptionError
-from wavescale.expressions import Constant, Expression, Parted, Read, Sum
+from wavescale.expressions import Constant, Expression, Read, Sum
 from wavescale.matching import DTYPE_BYTES
 from wavescale.plan import Plan, TensorPlan
 from wavescale.rows import COMPUTED_BYTES, Rows, blocks
@@ -191,7 +191,7 @@ class Blocks:
         """What a tensor is made of, and its scaling if the stored dtype is enough to compute in."""
         expression = tensor.folded
         scaling = expression.scaling
-        if (scaling is not None and scaling < 1) or any(isinstance(node, Sum | Parted) for node in expression.walk()):
+        if (scaling is not None and scaling < 1) or any(isinstance(node, Sum) for node in expression.walk()):
             # Sums, and halves of the smallest numbers, are rounded to the dtype that they are computed in, so that
             # has to be the target's.
             stored = {str(self._stored.rows(name, range(1)).dtype) for name in expression.reads()}

@@ -32,6 +32,7 @@ from wavescale.expressions import (
     Select,
     Standardize,
     Sum,
+    UnequalShares,
 )
 from wavescale.methods import copied_layer
 from wavescale.plan import Plan, TensorPlan
@@ -123,6 +124,8 @@ def carried(expression: Expression, power: Power) -> Expression | None:
             )
         case Read():
             return expression
+        case UnequalShares(of=of, whole=1.0):
+            return carried(of, power)  # a copy's gradient does not depend on its share
         case Standardize(of=of) | Restore(of=of):
             return carried(of, power)  # the spreads of neighbouring layers are taken to be alike
         case Part(of=of) | Select(of=of):
@@ -153,7 +156,7 @@ def carried(expression: Expression, power: Power) -> Expression | None:
         case Sum(terms=terms):
             return _carried_sum(terms, power)
         case _:
-            return None  # constants, details, and norms folded into inserted layers
+            return None  # constants, shares of zero, and norms folded into inserted layers
 
 
 def _carried_sum(terms: tuple[Expression, ...], power: Power) -> Expression | None:

@@ -14,6 +14,7 @@ from wavescale.expressions import Expression, folded
 from wavescale.matching import DTYPE_BYTES
 from wavescale.methods import Choices
 from wavescale.plan_json import dumps, loads
+from wavescale.rounding import tolerance_words
 from wavescale.sizes import Decision
 from wavescale.spec import Sizes
 from wavescale.wording import decimal, tensor_lines
@@ -124,6 +125,11 @@ class Plan:
         """Multiplications and additions of the whole resize, without those that find out the artifacts it reads."""
         return sum(tensor.flops for tensor in self.tensors)
 
+    @property
+    def tolerance(self) -> str:
+        """How far outputs may differ where the function is kept, in words."""
+        return tolerance_words(tensor.dtype for tensor in self.tensors)
+
     def to_json(self) -> str:
         """The plan as JSON; `Plan.from_json` reads it back."""
         return dumps(self)
@@ -161,7 +167,7 @@ class Plan:
         lines += [
             f"parameters  {self.source_parameters:,} → {self.parameters:,}",
             f"output      {decimal(self.nbytes)}B, {decimal(self.flops)}FLOP to compute{finding}",
-            f"function    {'kept' if self.keeps_function else 'not kept'}",
+            f"function    {f'kept, up to rounding ({self.tolerance})' if self.keeps_function else 'not kept'}",
         ]
         lines += [f"note        {remark}" for remark in self.remarks]
         return lines

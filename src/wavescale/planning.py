@@ -10,7 +10,7 @@ from wavescale.architectures.schema import RESIZABLE
 from wavescale.artifacts import NOTHING, Artifacts, finished, order_name, tensor_name
 from wavescale.axes import parse_axes
 from wavescale.errors import OptionError
-from wavescale.expressions import Concatenate, Details, Expression, Fresh, Part, Read
+from wavescale.expressions import Concatenate, Expression, Fresh, Part, Read, UnequalShares
 from wavescale.matching import match_tensors
 from wavescale.methods import (
     Choices,
@@ -25,6 +25,7 @@ from wavescale.methods import (
     settled,
 )
 from wavescale.plan import Plan, TensorPlan
+from wavescale.rounding import amplification, borne, half_type, largest_size
 from wavescale.sizes import SizeRequest, resolve_sizes
 from wavescale.spec import ModelSpec, Stored, read_spec
 from wavescale.target_config import target_spec
@@ -77,6 +78,8 @@ def make_plan(
     target = target_spec(spec, sizes, dtype, origins)
     tensors = _replace(tuple(_tensors(draft, method, dtype)), artifacts)
     said = mapping_remarks(draft) if mapped else method.remarks
+    keeps = not mapped and method.keeps_function
+    amplified = _amplification_remarks(choices, tensors) if keeps else ()
     return Plan(
         family=spec.family.name,
         architecture=spec.class_name,
@@ -88,10 +91,11 @@ def make_plan(
         config=target.config,
         ties=ties,
         source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
-        keeps_function=not mapped and method.keeps_function,
+        keeps_function=keeps and not amplified,
         remarks=(
             *remarks,
             *said,
+            *amplified,
             *_detail_remarks(choices, tensors),
             *_calibration_remarks(choices, tensors),
             *left_out(asked, spec, sizes),
@@ -120,10 +124,24 @@ def _calibration_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> t
     )
 
 
+def _amplification_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> tuple[str, ...]:
+    """Whether copies differ by so much that rounding moves the outputs."""
+    found = amplification(tensor.expression for tensor in tensors)
+    dtypes = {tensor.dtype for tensor in tensors}
+    bears = borne(dtypes)
+    if found <= bears:
+        return ()
+    return (
+        f"the function is not kept: detail_size {choices.detail_size:g} makes rounding {found:.3g} times as large, and "
+        f"in {half_type(dtypes) or 'float32'} {bears:g} times is the most that is called kept; give detail_size "
+        f"(--detail-size) {largest_size(bears):g} or less",
+    )
+
+
 def _detail_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> tuple[str, ...]:
     if choices.detail_size == 1.0:
         return ()
-    if any(isinstance(node, Details | Fresh) for tensor in tensors for node in tensor.expression.walk()):
+    if any(isinstance(node, UnequalShares | Fresh) for tensor in tensors for node in tensor.expression.walk()):
         return ()
     return (f"detail_size {choices.detail_size:g} has no effect: nothing is copied with gains by role, or padded",)
 

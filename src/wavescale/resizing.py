@@ -87,9 +87,10 @@ def plan_resize(
         For every layer of the target the source layer that it copies, counted from 0: a sequence, or
         text such as `"0,2,4"`. Without another word on layers its length is their number.
     details
-        `antisymmetric` (seeded, parts the copies that growing makes) or `zero`.
+        How copies that growing makes share a weight: unequally and seeded (`antisymmetric`), so that twins part,
+        or equally (`zero`).
     detail_size
-        How large they are, as a multiple of the source's own detail band; by default 1.
+        How unequal their shares are; by default 1, with which a weight goes whole to one of two copies.
     seed
         Of seeded noise.
     calibrate

@@ -95,3 +95,14 @@ def within(rows: Rows, all_rows: Rows) -> Rows:
         first = all_rows.start
         return range(rows.start - first, rows.stop - first) if isinstance(rows, range) else rows - first
     return np.searchsorted(all_rows, positions(rows))
+
+
+def span(rows: Rows) -> range:
+    """All rows from the first to the last of these.
+
+    Examples
+    --------
+    >>> span(np.array([7, 2, 5]))
+    range(2, 8)
+    """
+    return rows if isinstance(rows, range) else range(int(rows.min()), int(rows.max()) + 1)

@@ -9,7 +9,6 @@ from wavescale.expressions import (
     Apply,
     Concatenate,
     Constant,
-    Details,
     Expression,
     FoldDiagonal,
     FoldVector,
@@ -23,6 +22,7 @@ from wavescale.expressions import (
     Shape,
     Standardize,
     Sum,
+    UnequalShares,
 )
 
 
@@ -74,9 +74,9 @@ def describe(expression: Expression, star: str | None = None) -> str:
             return f"z({describe(of, star)})"
         case Restore(of, like):
             return f"{describe(of, star)}, with mean and spread of {describe(like, star)}"
-        case Details(name=name, seed=seed, factor=factor):
-            size = "" if factor == 1.0 else f"{factor:.4g}·"
-            return f"{size}antisymmetric details on {name}" + ("" if star else f" (seed {seed})")
+        case UnequalShares(of=of, name=name, seed=seed, spread=spread, whole=whole):
+            shares = f"{describe(of, star)} · {name} in shares of {whole:g} ± {spread:g}"
+            return shares + ("" if star else f" (seed {seed})")
         case Fresh(padded=padded, seed=seed, factor=factor):
             size = "" if factor == 1.0 else f"{factor:.4g}·"
             return f"{size}new numbers beside {len(padded)} padded axes" + ("" if star else f" (seed {seed})")

@@ -1,6 +1,6 @@
 """The laws of exact growth: what is grown computes what it was grown from, at every size that is promised.
 
-Growing parts twins by antisymmetric details unless told otherwise, so every test here tests them, too.
+Growing parts twins by unequal shares unless told otherwise, so every test here tests them, too.
 """
 
 from __future__ import annotations

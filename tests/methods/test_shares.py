@@ -2,16 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import wavescale
 from tiny import CASES, MAIN_CASES, Case, difference, make
 from wavescale.architectures import FAMILIES
-from wavescale.expressions import Details, Read
+from wavescale.expressions import Apply, Read, UnequalShares, folded
 from wavescale.memory import model_tensors
-from wavescale.operators import Copies, CopyAndPad, Replicate
+from wavescale.operators import Copies, Replicate
 
 SOURCE = torch.randn((6, 8), generator=torch.Generator().manual_seed(0))
 
@@ -20,48 +19,58 @@ def copies(m: int) -> Replicate:
     return Replicate(n=8, m=m, divide="count")
 
 
-def details(operator: Copies, shape: tuple[int, ...], seed: int = 1, factor: float = 1.0) -> torch.Tensor:
-    node = Details(Read("w", (6, 8)), 1, operator, shape, "hidden", 1, 1, 1, seed, factor)
-    return node.compute({"w": SOURCE}.__getitem__)
+def shares(operator: Copies, rows: int = 6, seed: int = 1, spread: float = 1.0, whole: float = 1.0) -> torch.Tensor:
+    source = SOURCE.repeat(-(-rows // 6), 1)[:rows]
+    made = Apply(operator, Read("w", tuple(source.shape)), "hidden", 1)
+    return UnequalShares(made, operator, "hidden", 1, 1, 1, seed, spread, whole).compute({"w": source}.__getitem__)
 
 
-@pytest.mark.parametrize("operator", [CopyAndPad(n=8, m=19, padding="cycle", gain=0.5), copies(13), copies(24)])
-def test_details_sum_to_zero_over_the_copies_of_each_unit(operator: Copies) -> None:
-    found = details(operator, (6, operator.m)).double()
+@pytest.mark.parametrize("spread", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("whole", [1.0, 0.0])
+@pytest.mark.parametrize(
+    "operator", [copies(13), copies(24), copies(32), Replicate(n=8, m=16, divide="count", tiled=True)]
+)
+def test_the_shares_of_the_copies_of_a_unit_sum_to_the_whole(operator: Copies, whole: float, spread: float) -> None:
+    found = shares(operator, spread=spread, whole=whole).double()
     for unit in range(8):
-        assert found[:, operator.copied == unit].sum(dim=1).abs().max() < 1e-6
-    assert not found[:, operator.copied == -1].any()
-    counts = np.bincount(operator.copied[operator.copied >= 0], minlength=8)
-    for unit in range(8):
-        assert bool(found[:, operator.copied == unit].any()) == (counts[unit] > 1)
+        here = found[:, operator.copied == unit]
+        torch.testing.assert_close(here.sum(dim=1), whole * SOURCE[:, unit].double(), rtol=1e-6, atol=1e-6)
+        assert here.shape[1] == 1 or float((here[:, 0] - here[:, 1]).abs().min()) > 0
 
 
-def test_pairs_have_opposite_signs_and_the_size_of_the_detail_band() -> None:
-    found = details(copies(16), (4096, 16)).view(4096, 8, 2)
-    torch.testing.assert_close(found[..., 0], -found[..., 1])
-    band = (SOURCE[:, 0::2] - SOURCE[:, 1::2]) / 2**0.5
-    # As in synthesis by role: half of the band's coefficient on either side.
-    assert float(found.square().mean().sqrt()) == pytest.approx(float(band.square().mean().sqrt()) / 2, rel=1e-5)
-    assert abs(float(found[..., 0].sign().mean())) < 0.02  # 4096·8 coins
-    torch.testing.assert_close(details(copies(16), (4096, 16), factor=3.0).view_as(found), 3 * found)
+def test_of_two_copies_one_takes_more_by_a_coin_for_every_weight() -> None:
+    found = shares(copies(16), 4096, spread=0.5).view(4096, 8, 2) / SOURCE.repeat(683, 1)[:4096, :, None]
+    assert set(found.mul(1000).round().flatten().tolist()) == {250.0, 750.0}
+    assert abs(float((found[..., 0] > found[..., 1]).float().mean()) - 0.5) < 0.01  # 4096·8 coins
+    assert abs(float(torch.corrcoef((found[..., 0] - 0.5).T).fill_diagonal_(0).abs().max())) < 0.1
 
 
-def test_of_four_copies_no_two_are_alike_and_of_three_the_last_has_none() -> None:
-    four = details(copies(32), (64, 32)).view(64, 8, 4)
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_shares_of_a_whole_weight_round_nothing_in_half_types(spread: float) -> None:
+    half = SOURCE.bfloat16()
+    operator = copies(16)
+    made = Apply(operator, Read("w", (6, 8)), "hidden", 1)
+    node = folded(UnequalShares(made, operator, "hidden", 1, 1, 1, 1, spread))
+    assert node.scaling is not None
+    found = node.compute({"w": half}.__getitem__)
+    assert torch.equal(found.float(), node.compute({"w": half.float()}.__getitem__))
+    assert torch.equal(found.float().view(6, 8, 2).sum(2), half.float())
+
+
+def test_of_four_copies_no_two_are_alike_and_of_three_the_last_has_an_equal_share() -> None:
+    four = shares(copies(32), 64).view(64, 8, 4)
     for one in range(4):
         for other in range(one):
             assert not torch.equal(four[..., one], four[..., other])
-    three = details(copies(24), (64, 24)).view(64, 8, 3)
-    assert not three[..., 2].any()
-    torch.testing.assert_close(three[..., 0], -three[..., 1])
+    three = shares(copies(24)).view(6, 8, 3)
+    torch.testing.assert_close(three[..., 2], SOURCE / 3)
 
 
 def test_a_block_of_rows_does_not_depend_on_the_others() -> None:
-    long, short = details(copies(16), (700, 16)), details(copies(16), (256, 16))
-    assert torch.equal(long[:256], short)
+    assert torch.equal(shares(copies(16), 700)[:256], shares(copies(16), 256))
 
 
-def test_seeds_and_tensors_have_details_of_their_own() -> None:
+def test_seeds_and_tensors_have_shares_of_their_own() -> None:
     model = make(Case("llama", "LlamaForCausalLM"))
     first, again, other = (model_tensors(wavescale.resize(model, hidden_size=32, seed=seed)) for seed in (0, 0, 1))
     up, gate = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.gate_proj.weight"
@@ -71,10 +80,10 @@ def test_seeds_and_tensors_have_details_of_their_own() -> None:
     assert not torch.allclose(first[up] - zero[up], first[gate] - zero[gate])
 
 
-def test_a_plan_says_how_large_they_are_and_reads_it_back() -> None:
+def test_a_plan_says_how_unequal_they_are_and_reads_it_back() -> None:
     model = make(Case("llama", "LlamaForCausalLM"))
     plan = wavescale.plan_resize(model, hidden_size=32, detail_size=3)
-    assert "3·antisymmetric details on hidden" in str(plan)
+    assert "hidden in shares of 1 ± 3" in str(plan)
     assert wavescale.Plan.from_json(plan.to_json()) == plan
 
 
@@ -91,7 +100,7 @@ def test_a_size_that_is_none_or_has_no_effect_is_refused(options: dict[str, Any]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_details_change_weights_and_not_the_function(case: Case) -> None:
+def test_shares_change_weights_and_not_the_function(case: Case) -> None:
     model = make(case)
     found = wavescale.resize(model, hidden_size=32, num_hidden_layers=3)
     zero = wavescale.resize(model, hidden_size=32, num_hidden_layers=3, details="zero")
@@ -104,7 +113,7 @@ def test_details_change_weights_and_not_the_function(case: Case) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("width", ["fpi", "aki"])
-def test_copies_drawn_in_any_order_have_details_that_cancel(width: str, seed: int) -> None:
+def test_copies_drawn_in_any_order_have_shares_that_sum(width: str, seed: int) -> None:
     # Of few heads the pairs may come to lie evenly spaced, forwards or backwards.
     model = make(Case("bert", "BertModel"), num_attention_heads=3, hidden_size=24)
     options: dict[str, Any] = {"hidden_size": 48, "width": width, "seed": seed}

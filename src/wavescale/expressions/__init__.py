@@ -13,8 +13,9 @@ from wavescale.expressions.arithmetic import Constant, FoldDiagonal, FoldVector,
 from wavescale.expressions.folding import folded
 from wavescale.expressions.maps import Apply, Merge, Select
 from wavescale.expressions.node import Expression, Shape, Source
-from wavescale.expressions.noise import Details, Fresh, Parted
+from wavescale.expressions.noise import Fresh
 from wavescale.expressions.pieces import Concatenate, Part, Read
+from wavescale.expressions.shares import UnequalShares
 from wavescale.expressions.statistics import Restore, Standardize
 
 __all__ = [
@@ -22,14 +23,12 @@ __all__ = [
     "Apply",
     "Concatenate",
     "Constant",
-    "Details",
     "Expression",
     "FoldDiagonal",
     "FoldVector",
     "Fresh",
     "Merge",
     "Part",
-    "Parted",
     "Read",
     "Restore",
     "Scale",
@@ -38,6 +37,7 @@ __all__ = [
     "Source",
     "Standardize",
     "Sum",
+    "UnequalShares",
     "folded",
     "scaled",
 ]
@@ -47,6 +47,6 @@ NODES: dict[str, type[Expression]] = {
     node.__name__: node
     for node in (
         Read, Part, Concatenate, Apply, Select, Merge, Scale, FoldDiagonal, FoldVector, Sum, Constant,
-        Standardize, Restore, Details, Fresh,
+        Standardize, Restore, UnequalShares, Fresh,
     )
 }  # fmt: skip

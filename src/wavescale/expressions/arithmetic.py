@@ -46,10 +46,14 @@ def scaled(expression: Expression, factor: float) -> Expression:
     """An expression times a number; factors that undo each other leave the tensor as it is stored."""
     if isinstance(expression, Scale):
         factor, expression = expression.factor * factor, expression.of
-    # What is meant to be a power of two is one: half types need not be widened for it.
-    power = copysign(2.0 ** round(log2(abs(factor))), factor) if factor else factor
-    factor = power if isclose(factor, power, rel_tol=1e-12) else factor
+    factor = power_of_two(factor)
     return expression if factor == 1.0 else Scale(expression, factor)
+
+
+def power_of_two(factor: float) -> float:
+    """A factor; one that is meant to be a power of two is one, so that half types need not be widened for it."""
+    power = copysign(2.0 ** round(log2(abs(factor))), factor) if factor else factor
+    return power if isclose(factor, power, rel_tol=1e-12) else factor
 
 
 @dataclass(frozen=True)

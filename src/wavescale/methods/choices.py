@@ -65,11 +65,12 @@ class Choices:
         Whether every tensor is standardised before the transform and takes its mean and spread back
         after it (`dct` only).
     details
-        What the copies of an input differ by when growing: `zero`, or `antisymmetric` seeded numbers
-        that sum to zero over the copies, so that the function stays and twins part.
+        How copies of an input share its weights when growing: equally (`zero`), or unequally by seeded
+        `antisymmetric` details, which sum to zero over the copies, so that the function stays and twins part.
     detail_size
-        Their size, as a multiple of the source's own detail band; with `pad` also that of new numbers, as a
-        multiple of a tensor's root mean square.
+        How unequal shares are: of two copies one takes (1 + size)/2 of a weight and the other (1 - size)/2. With
+        1 a weight goes whole to one of them. With `pad` also the size of new numbers, as a multiple of a tensor's
+        root mean square. Rounding grows with it; a plan says where it is too large to call the function kept.
     seed
         Of all seeded noise.
     calibrate

@@ -13,13 +13,13 @@ from wavescale.expressions import (
     Apply,
     Concatenate,
     Constant,
-    Details,
     Expression,
     Fresh,
     Part,
     Restore,
     Standardize,
     Sum,
+    UnequalShares,
     scaled,
 )
 from wavescale.methods.depth import Chosen, DepthMap, Insert, Signal
@@ -149,13 +149,12 @@ class Separable(Method):
         if isinstance(source, Constant) and source.value == 0.0:
             assert layer is not None
             # Copies that are read with weight zero stay twins for ever, unless something parts them.
-            terms = self._details(self.resizing.read(piece, self.origin(layer)), piece, layer)
-            if not terms:
-                return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
-        else:
-            source = scaled(source, self._factor(piece, layer))
-            details = self._details(source, piece, layer)
-            terms = [self._resized(source, piece), *details, *self._fresh(source, piece, layer)]
+            found = self._resized(self.resizing.read(piece, self.origin(layer)), piece, layer, whole=0.0)
+            if any(isinstance(node, UnequalShares) for node in found.walk()):
+                return found
+            return Constant(0.0, piece.axes.shape(self.resizing.target.axis_sizes))
+        source = scaled(source, self._factor(piece, layer))
+        terms = [self._resized(source, piece, layer), *self._fresh(source, piece, layer)]
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
 
     def _standardized(self, piece: Piece, layer: int | None) -> Expression:
@@ -174,7 +173,7 @@ class Separable(Method):
             if piece.axes.shape(self.resizing.target.axis_sizes) == like.shape:
                 return self._combined(piece, layer)
             source = Standardize(like)
-        made = self._resized(source, piece)
+        made = self._resized(source, piece, layer)
         operators = (node.operator for node in made.walk() if isinstance(node, Apply))
         gain *= prod(operator.gain * sqrt(operator.n / operator.m) for operator in operators)
         restored = Restore(made, like, 1.0 if self.resizing.choices.gain == "unnormalized" else gain)
@@ -195,46 +194,50 @@ class Separable(Method):
         following = min(origin + 1, self.depth.before - 1)
         if kept == length or following == origin:
             return found
-        other = self._resized(self.resizing.read(piece, following), piece)
+        other = self._resized(self.resizing.read(piece, following), piece, layer)
         return Concatenate((Part(found, position, 0, kept), Part(other, position, kept, length - kept)), position)
 
-    def _resized(self, source: Expression, piece: Piece) -> Expression:
-        """A tensor in the source's shape with every axis brought to its length."""
-        for position, axis in enumerate(piece.axes.axes):
-            source = self._resize_axis(source, piece, position, axis.parts[0], axis.side)
+    def _resized(self, source: Expression, piece: Piece, layer: int | None, whole: float = 1.0) -> Expression:
+        """A tensor in the source's shape with every axis brought to its length.
+
+        What is read comes before what is written: copies of an output then read their inputs in the same shares, so
+        that they stay equal to the bit, and a difference from rounding does not grow from layer to layer.
+
+        Parameters
+        ----------
+        whole
+            What the shares of copies sum to, as in `UnequalShares`.
+        """
+        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
+        names = {position: self._mapped(axis.parts[0]) for position, axis in enumerate(piece.axes.axes)}
+        uses = [
+            (usage(piece, axis.side, name), position, index)
+            for position, axis in enumerate(piece.axes.axes)
+            for index, name in enumerate(names[position])
+        ]
+        done: set[tuple[int, int]] = set()
+        for use, position, index in sorted(uses, key=lambda found: found[0] not in (Usage.READ, Usage.QUERY)):
+            here = names[position]
+            lengths = [
+                after[name] if (position, at) in done else before[name] for at, name in enumerate(here) if len(here) > 1
+            ]
+            done.add((position, index))
+            found = self.maps.get(here[index])
+            if found is None:
+                continue
+            operator = found.operator(use, piece.row.norm or piece.row.reads)
+            outer, inner = prod(lengths[:index]), prod(lengths[index + 1 :])
+            source = Apply(operator, source, here[index], position, outer, inner)
+            if self._parts(piece, found, use) and isinstance(operator, Copies) and len(operator.pairs):
+                seed = crc32(f"{piece.row.name} {piece.index} {layer} {here[index]}".encode()) << 32
+                spread, seed = self.resizing.choices.detail_size, seed | self.resizing.choices.seed
+                source = UnequalShares(source, operator, here[index], position, outer, inner, seed, spread, whole)
         return source
 
-    def _details(self, like: Expression, piece: Piece, layer: int | None) -> list[Expression]:
-        """What parts twins, on every axis that is copied and summed over: inputs, and channels of a query."""
-        if self.resizing.choices.details == "zero" or piece.role is not Role.LINEAR:
-            return []
-        before, after = self.resizing.read_sizes, self.resizing.target.axis_sizes
-        details: list[Expression] = []
-        for position, axis in enumerate(piece.axes.axes):
-            names = axis.parts[0]
-            for index, name in enumerate(names):
-                use, found = usage(piece, axis.side, name), self.maps.get(name)
-                if found is None or found.gain != "role" or use not in (Usage.READ, Usage.QUERY):
-                    continue
-                operator = found.operator(use, "")
-                if not isinstance(operator, Copies) or not len(operator.pairs[0]):
-                    continue
-                label = f"{piece.row.name} {piece.index} {layer} {name}"
-                details.append(
-                    Details(
-                        like=like,
-                        like_before=prod(before[other] for other in names[:index]),
-                        operator=operator,
-                        of_shape=piece.axes.shape(after),
-                        name=name,
-                        axis=position,
-                        before=prod(after[other] for other in names[:index]),
-                        after=prod(after[other] for other in names[index + 1 :]),
-                        seed=crc32(label.encode()) << 32 | self.resizing.choices.seed,
-                        factor=self.resizing.choices.detail_size,
-                    )
-                )
-        return details
+    def _parts(self, piece: Piece, axis: AxisMap, use: Usage) -> bool:
+        """Whether copies on an axis get unequal shares: inputs of linear maps, and channels of a query."""
+        parted = self.resizing.choices.details != "zero" and piece.role is Role.LINEAR
+        return parted and axis.gain == "role" and use in (Usage.READ, Usage.QUERY)
 
     def _fresh(self, like: Expression, piece: Piece, layer: int | None) -> list[Expression]:
         """What new units and readers of padding begin with."""
@@ -260,7 +263,9 @@ class Separable(Method):
 
     def _factor(self, piece: Piece, layer: int | None) -> float:
         family, source = self.resizing.source.family, self.resizing.source
-        factor = 1.0
+        factor, heads = 1.0, self.maps.get("head_dim")
+        if heads is not None and heads.gain == "role" and piece.module == "query" and not source.scales_scores:
+            factor *= sqrt(heads.n / heads.m)  # queries make up for a division by √head_dim, which is not done here
         if source.tied and ("hidden" in self.maps or "hidden" in self.resizing.arrangement.merged):
             tied = self._tied_factor
             if piece.row.norm == family.tied_norm:
@@ -275,19 +280,6 @@ class Separable(Method):
             return self.maps["hidden"].tied_factor
         n, m = self.resizing.source.sizes.hidden_size, self.resizing.target.sizes.hidden_size
         return n / m if self.resizing.choices.gain_of(n, m) == "role" else 1.0
-
-    def _resize_axis(
-        self, expression: Expression, piece: Piece, position: int, names: tuple[str, ...], side: str
-    ) -> Expression:
-        source, target = self.resizing.read_sizes, self.resizing.target.axis_sizes
-        names = self._mapped(names)
-        for index, name in enumerate(names):
-            if name in self.maps:
-                operator = self.maps[name].operator(usage(piece, side, name), piece.row.norm or piece.row.reads)
-                before = prod(target[other] for other in names[:index])
-                after = prod(source[other] for other in names[index + 1 :])
-                expression = Apply(operator, expression, name, position, before, after)
-        return expression
 
     def _mapped(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The axes in one stored axis as maps take them: flat heads are one with their channels."""

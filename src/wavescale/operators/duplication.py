@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -42,45 +42,28 @@ class Copies(Gather):
         """What the weights of a unit's copies sum to; on average where units are not copied equally often."""
 
     @property
-    def pairs(self) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[Any, Any]]:
-        """The copies of each unit in pairs, and how often the unit of each pair was copied.
+    def pairs(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """The copies of each unit in pairs: target units, int64 of shape (pairs, 2).
 
         Of an odd number of copies the last is in no pair.
-
-        Returns
-        -------
-        Target units of shape (pairs, 2), and counts of shape (pairs,).
 
         Examples
         --------
         >>> Replicate(n=3, m=5).pairs
-        (array([[0, 1],
-               [2, 3]]), array([2, 2]))
+        array([[0, 1],
+               [2, 3]])
         """
         return _pairs(self)
 
-    @property
-    def side_by_side(self) -> int:
-        """How many copies of each unit lie side by side, if it is as many of all and nothing else; else 0.
-
-        Examples
-        --------
-        >>> Replicate(n=2, m=6).side_by_side, Replicate(n=2, m=6, tiled=True).side_by_side
-        (3, 0)
-        """
-        count, rest = divmod(self.m, self.n)
-        return count if rest == 0 and (self.copied == np.arange(self.m) // count).all() else 0
-
 
 @lru_cache(maxsize=64)
-def _pairs(operator: Copies) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[Any, Any]]:
+def _pairs(operator: Copies) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     units = operator.copied
     places = np.argsort(units, kind="stable")[np.count_nonzero(units < 0) :]
     counts = np.bincount(units[places], minlength=operator.n)
     nth = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)  # of the copies of its unit
-    count = np.repeat(counts, counts)
-    first = np.flatnonzero((nth % 2 == 0) & (nth + 1 < count))
-    return np.stack([places[first], places[first + 1]], axis=1), count[first]
+    first = np.flatnonzero((nth % 2 == 0) & (nth + 1 < np.repeat(counts, counts)))
+    return np.stack([places[first], places[first + 1]], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
