@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from wavescale.demo import packaged_minilm
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.inputs import load_tokenizer
 from wavescale.memory import load_model
+from wavescale.rounding import HALF_TOLERANCE
 from words import text, words_tokenizer
 
 
@@ -120,7 +122,7 @@ def test_every_output_counts(tmp_path: Path) -> None:
     assert found.stages[-1].difference < 1e-5  # the next-sentence logits
     assert not found.kept
     assert "first to depart: prediction logits, " in found.verdict
-    assert found.verdict.endswith("the plan keeps it, so source or target have changed since")
+    assert found.verdict.endswith("; the plan keeps it, but output changed since (another digest)")
 
 
 def test_a_model_without_a_head_puts_out_its_hidden_states(tmp_path: Path) -> None:
@@ -148,10 +150,10 @@ def test_half_types_are_judged_by_what_they_do_to_the_source(dtype: str, tmp_pat
     assert found.rounding is not None
     assert found.rounding[0] == dtype
     assert 0 < found.rounding[1] < 0.2
-    assert found.tolerance == max(1e-4, 2 * found.rounding[1])
+    assert found.tolerance == max(1e-4, HALF_TOLERANCE * found.rounding[1])
     assert found.kept
     assert f"{dtype} alone moves the source by" in found.verdict
-    altered(out, "model.norm.weight", 1 + 3 * found.rounding[1])
+    altered(out, "model.norm.weight", 1 + 6 * found.rounding[1])
     assert not wavescale.verify(source, out).kept
     # A half-type source written in float32 has nothing to round.
     make(Case("qwen3", "Qwen3ForCausalLM"), dtype=getattr(torch, dtype)).save_pretrained(tmp_path / "half")
@@ -184,13 +186,28 @@ def test_a_source_whose_config_names_no_family_is_verified(tmp_path: Path) -> No
     assert wavescale.verify(tmp_path / "source", tmp_path / "out").kept
 
 
-def test_a_source_with_other_weights_is_noted(tmp_path: Path) -> None:
+def test_digests_say_what_has_changed_since(tmp_path: Path) -> None:
     source, out = resized(Case("gpt2", "GPT2LMHeadModel"), tmp_path, hidden_size=32)
-    assert not wavescale.verify(source, out).other_source
+    assert wavescale.verify(source, out).changed == ()
     altered(source, "transformer.h.0.mlp.c_fc.weight", 1.5)
     found = wavescale.verify(source, out)
-    assert found.other_source
+    assert found.changed == ("source",)
     assert "not those that were resized" in str(found)
+    altered(out, "transformer.h.0.mlp.c_proj.weight", 1.5)
+    found = wavescale.verify(source, out)
+    assert found.changed == ("source", "output")
+    assert found.verdict.endswith("; the plan keeps it, but source and output changed since (another digest)")
+    (out / "README.md").write_text("A card of its own.")
+    found = wavescale.verify(source, out)
+    assert found.changed is None
+    assert "the card states no digests" in found.verdict
+
+
+def test_rounding_is_told_from_change(tmp_path: Path) -> None:
+    found = wavescale.verify(*resized(Case("llama", "LlamaForCausalLM"), tmp_path, hidden_size=48))
+    strict = replace(found, tolerance=found.output_difference / 2)
+    assert not strict.kept
+    assert "neither source nor output has changed (same digests), so this model amplifies rounding" in strict.verdict
 
 
 def test_a_text_that_would_not_be_read_is_refused(tmp_path: Path) -> None:

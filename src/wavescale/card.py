@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from wavescale.plan import Plan
 
-_DIGEST = "Source digest (config and samples of the weights): "
+Digest = Literal["source", "output"]
+_DIGESTS: dict[Digest, str] = {
+    "source": "Source digest (config and samples of the weights): ",
+    "output": "Output digest: ",
+}
 
 
 def versions() -> dict[str, str]:
@@ -22,7 +28,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_card: str = "") -> str:
+def model_card(plan: Plan, source: str, command: str, digests: Mapping[Digest, str], source_card: str = "") -> str:
     """The README.md of the output.
 
     Parameters
@@ -33,8 +39,8 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         Hub id, or the source folder's name.
     command
         The exact command.
-    fingerprint
-        Digest of the source.
+    digests
+        Of the source and of the output without this file (`Checkpoint.fingerprint`).
     source_card
         The source's README.md, whose licence is carried over.
     """
@@ -50,7 +56,7 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         for decision in plan.decisions
     ]
     state = (
-        "It computes what its source computes, up to rounding."
+        f"It computes what its source computes, up to rounding ({plan.tolerance})."
         if plan.keeps_function
         else "It does not compute what its source computes."
     )
@@ -74,7 +80,7 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
         command,
         "```",
         "",
-        f"{_DIGEST}`{fingerprint}`",
+        *[f"{_DIGESTS[of]}`{digest}`  " for of, digest in digests.items()],
         "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
         "The plan, tensor by tensor, is in `wavescale.json`.",
@@ -83,10 +89,10 @@ def model_card(plan: Plan, source: str, command: str, fingerprint: str, source_c
     return "\n".join(lines)
 
 
-def source_digest(card: Path) -> str | None:
-    """The digest of the source in a card that `model_card` made; None where there is none."""
+def stated_digest(card: Path, of: Digest) -> str | None:
+    """The digest of the source or of the output in a card that `model_card` made; None where there is none."""
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    found = re.search(rf"{re.escape(_DIGEST)}`([\w:]+)`", text)
+    found = re.search(rf"{re.escape(_DIGESTS[of])}`([\w:]+)`", text)
     return None if found is None else found[1]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wavescale.card import source_digest
+from wavescale.card import stated_digest
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import CheckpointError, OutputError
 from wavescale.on_disk import resize_checkpoint
@@ -85,7 +85,7 @@ def _of_an_earlier_demo(out: Path, source: Path) -> bool:
     """
     if not out.exists():
         return False
-    if source_digest(out / "README.md") != open_checkpoint(source).fingerprint():
+    if stated_digest(out / "README.md", "source") != open_checkpoint(source).fingerprint():
         raise OutputError(f"{out}: is there and not of an earlier demo, so it is not replaced. Name another --out.")
     return True
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts, finished
-from wavescale.card import model_card, source_name
+from wavescale.card import Digest, model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
 from wavescale.checkpoint.companions import check_companions, write_companions
 from wavescale.checkpoint.shards import Shard
@@ -249,7 +249,11 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
         write_companions(checkpoint.path, plan, writer)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
-        writer.write_text("README.md", _card(asked, plan, checkpoint))
+        digests: dict[Digest, str] = {
+            "source": checkpoint.fingerprint(),
+            "output": open_checkpoint(writer.folder).fingerprint(),
+        }
+        writer.write_text("README.md", _card(asked, plan, checkpoint, digests))
 
 
 def _check_apart(asked: _Asked, checkpoint: Checkpoint) -> None:
@@ -285,7 +289,7 @@ def _planned(asked: _Asked, checkpoint: Checkpoint) -> Plan:
     return plan
 
 
-def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint) -> str:
+def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint, digests: Mapping[Digest, str]) -> str:
     name = source_name(str(asked.model), checkpoint.path)
     given = {
         **asked.options,
@@ -306,7 +310,7 @@ def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint) -> str:
         command += "\n# together with orders or tensors that wavescale.analyse found, which the command does not repeat"
     card = checkpoint.path / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return model_card(plan, name, command, checkpoint.fingerprint(), text)
+    return model_card(plan, name, command, digests, text)
 
 
 def _shown(option: str, value: object) -> str:

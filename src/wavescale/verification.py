@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures.schema import Role
 from wavescale.artifacts import named_place
-from wavescale.card import source_digest
+from wavescale.card import Digest, stated_digest
 from wavescale.checkpoint import open_checkpoint
 from wavescale.checkpoint.reader import Checkpoint
 from wavescale.errors import CheckpointError, OptionError
@@ -24,6 +24,7 @@ from wavescale.methods import Separable
 from wavescale.methods.width import Usage
 from wavescale.plan import Plan
 from wavescale.planning import method_of
+from wavescale.rounding import HALF_TOLERANCE, TOLERANCE, half_type
 from wavescale.spec import ModelSpec, Sizes, read_spec
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ _PROBE_SEQUENCES, _PROBE_TOKENS = 4, 32
 _MASKED_SHARE = 0.15
 _TEXT = "text (--text)"
 _SENTENCES_AT_ONCE, _MOST_SENTENCES = 32, 512
-# Largest relative difference that still counts as rounding in float32, in which both models run.
-_TOLERANCE = 1e-4
-# In half types rounding depends on the model: what the source loses by them, this many times.
-_HALF_TYPES, _HALF_TOLERANCE = ("bfloat16", "float16"), 2
 
 SENTENCES = (
     "A man is eating food.",
@@ -93,7 +90,7 @@ class Verification:
         Embedding, layers, final norm and output, in order; stages that have no counterpart are left
         out.
     tolerance
-        The relative difference that still counts as rounding: 1e-4, or for half types twice `rounding`.
+        The relative difference that still counts as rounding: 1e-4, or for half types four times `rounding`.
     promised
         Whether the plan keeps the function.
     rounding
@@ -107,8 +104,9 @@ class Verification:
     similarity
         For encoders without a head: the largest change of a pairwise sentence similarity (cosine),
         and the rank correlation of all of them with the source's.
-    other_source
-        Whether the source's config or weights are others than those that were resized.
+    changed
+        Which of `source` and `output` have another config or other weights than when `output` was written; None where
+        its card states no digests.
     """
 
     stages: tuple[Stage, ...]
@@ -118,7 +116,7 @@ class Verification:
     losses: tuple[float, float] | None = None
     tokens: int = 0
     similarity: tuple[float, float] | None = None
-    other_source: bool = False
+    changed: tuple[Digest, ...] | None = None
 
     @property
     def output_difference(self) -> float:
@@ -149,11 +147,24 @@ class Verification:
             return (
                 "outputs not compared: the residual stream was ordered, turned or mapped in a way not stored" + rounding
             )
-        changed = "; the plan keeps it, so source or target have changed since" if self.promised else ""
         return (
             f"function not kept: the output differs by {self.output_difference:.1e} (relative); "
-            f"first to depart: {first.name}, by {first.difference:.1e}{rounding}{changed}"
+            f"first to depart: {first.name}, by {first.difference:.1e}{rounding}{self._cause if self.promised else ''}"
         )
+
+    @property
+    def _cause(self) -> str:
+        """Why outputs differ although the plan keeps the function."""
+        match self.changed:
+            case None:
+                return "; the plan keeps it, and the card states no digests that say whether source or output changed"
+            case ():
+                return (
+                    "; the plan keeps it and neither source nor output has changed (same digests), so this model "
+                    "amplifies rounding: resize with --details zero or to --dtype float32"
+                )
+            case changed:
+                return f"; the plan keeps it, but {' and '.join(changed)} changed since (another digest)"
 
     def to_json(self) -> str:
         """Everything as JSON; a difference that is no number is null."""
@@ -179,7 +190,7 @@ class Verification:
                 f"sentence similarities: largest change {self.similarity[0]:.2e}, "
                 f"rank correlation {self.similarity[1]:.4f}"
             )
-        if self.other_source:
+        if "source" in (self.changed or ()):
             lines.append("note: config or weights of the source are not those that were resized (another digest)")
         lines.append(self.verdict)
         return "\n".join(lines)
@@ -255,11 +266,20 @@ def verify(
     elif tokenizer is not None and encoder:
         sentences = SENTENCES if text is None else _sentences(Path(text))
         similarity = _similarity(*(_cosines(m, tokenizer, sentences) for m in models))
-    half = next((name for name in _HALF_TYPES if any(tensor.dtype == name for tensor in plan.tensors)), None)
+    half = half_type(tensor.dtype for tensor in plan.tensors)
     rounding = None if half is None else (half, _rounding(models[0], half, spec, inputs, states[0]))
-    tolerance = _TOLERANCE if rounding is None else max(_TOLERANCE, _HALF_TOLERANCE * rounding[1])
-    other = source_digest(target.path / "README.md") not in (None, source.fingerprint())
-    return Verification(tuple(stages), tolerance, plan.keeps_function, rounding, losses, count, similarity, other)
+    tolerance = TOLERANCE if rounding is None else max(TOLERANCE, HALF_TOLERANCE * rounding[1])
+    changed = _changed(source, target)
+    return Verification(tuple(stages), tolerance, plan.keeps_function, rounding, losses, count, similarity, changed)
+
+
+def _changed(source: Checkpoint, target: Checkpoint) -> tuple[Digest, ...] | None:
+    """Which of the two have another digest than the target's card states."""
+    both: dict[Digest, Checkpoint] = {"source": source, "output": target}
+    stated = {of: stated_digest(target.path / "README.md", of) for of in both}
+    if None in stated.values():
+        return None
+    return tuple(of for of, checkpoint in both.items() if checkpoint.fingerprint() != stated[of])
 
 
 def _check_text(path: Path, source: Path, tokenizer: Any, used: bool, architecture: str) -> None:
