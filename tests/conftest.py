@@ -12,4 +12,5 @@ from hypothesis import settings
 torch.set_num_threads(1)
 # Shared machines are slow at times: a deadline would fail for no reason.
 settings.register_profile("wavescale", deadline=None, max_examples=60)
+settings.register_profile("long", settings.get_profile("wavescale"), max_examples=2000)
 settings.load_profile("wavescale")
