@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types unit reproduce report speed install clean
+.PHONY: demo test lint types unit properties reproduce report speed install clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/wavescale demo
@@ -12,7 +12,7 @@ test: $(VENV)/test.done
 	$(MAKE) lint types unit
 
 # Nothing here needs the hub, but runs of the paper's scale do.
-demo test lint types unit report: export HF_HUB_OFFLINE := 1
+demo test lint types unit properties report: export HF_HUB_OFFLINE := 1
 
 lint:
 	$(BIN)/ruff format --check .
@@ -23,6 +23,10 @@ types:
 
 unit:
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The random tests of kept functions and of damaged files at length: 2,000 examples each.
+properties: $(VENV)/test.done
+	$(BIN)/pytest -n 2 --hypothesis-profile long --hypothesis-show-statistics tests/test_properties.py tests/test_damaged.py
 
 # The table of savings: make reproduce DATA_DIR=data [ROW=gpt-s2l] [METHOD=wavescale] [SEED=0] [RESULTS=mine]
 reproduce: $(VENV)/test.done

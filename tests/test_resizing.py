@@ -502,19 +502,80 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["bert.encoder.layer.0.adapter.weight", "model.layers.0.mlp.up_proj.weight", "x"])
-def test_an_unknown_tensor_is_named(name: str, tmp_path: Path) -> None:
+def test_extra_tensors_are_carried_over_where_no_axis_of_theirs_changes(tmp_path: Path) -> None:
     source = saved(BERT, tmp_path / "source")
-    edit(source, lambda values: values.update({name: torch.zeros(3, 2)}))
-    with pytest.raises(CheckpointError, match=rf"^{re.escape(name)}: .*bert.*\[3, 2\]"):
-        wavescale.plan_resize(source, hidden_size=32)
+    extra = {"v_head.weight": torch.randn(1, 10), "bert.encoder.layer.5.scale": torch.randn(3)}
+    edit(source, lambda values: values.update(extra))
+    plan = wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
+    assert any("carried over unchanged" in remark and "v_head.weight" in remark for remark in plan.remarks)
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(written[name], value) for name, value in extra.items())
+    assert wavescale.verify(source, tmp_path / "out").kept
+    assert wavescale.resize_into(make(BERT, hidden_size=32, num_attention_heads=8), source).keeps_function
 
 
-def test_a_layer_that_the_config_does_not_have_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape", "sizes", "reason"),
+    [
+        ("v_head.weight", (1, 16), {"hidden_size": 32}, "may have an axis that changes, of length 16"),
+        ("eh_proj.weight", (16, 32), {"hidden_size": 32}, "may have an axis that changes, of length 16"),
+        ("bert.encoder.layer.0.adapter.weight", (3, 2), {"num_hidden_layers": 3}, "may belong to a layer"),
+        ("x", (24,), {"intermediate_size": 48}, "may have an axis that changes, of length 24"),
+    ],
+)
+def test_other_extra_tensors_are_refused_unless_they_are_dropped(
+    name: str, shape: tuple[int, ...], sizes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    source, out = saved(BERT, tmp_path / "source"), tmp_path / "out"
+    edit(source, lambda values: values.update({name: torch.zeros(shape)}))
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(name)}: .*{reason}.*--drop '{re.escape(name)}'"):
+        wavescale.plan_resize(source, **sizes)
+    plan = wavescale.resize_checkpoint(source, out, drop=[f"{name[:-1]}?"], **sizes)
+    assert f"left out with --drop: {name}" in plan.remarks
+    assert name not in load_file(out / "model.safetensors")
+    assert f"--drop '{name[:-1]}?'" in (out / "README.md").read_text()
+    assert wavescale.verify(source, out).kept
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if ("tie_word_embeddings", True) in case.settings], ids=str)
+def test_tied_tensors_are_found_under_either_name(case: Case, tmp_path: Path) -> None:
+    """`safetensors.torch.save_model` keeps one name of each, whichever comes first; from_pretrained takes both."""
+    source = saved(case, tmp_path / "source")
+    plain = wavescale.resize_checkpoint(source, tmp_path / "plain", hidden_size=32)
+    head = FAMILIES[case.family].classes[case.class_name]
+    names = {original.format(base=head.base): copy.format(base=head.base) for copy, original in head.ties.items()}
+
+    def rename(values: dict[str, torch.Tensor]) -> None:
+        for original, copy in names.items():
+            values[copy] = values.pop(original)
+
+    edit(source, rename)
+    plan = wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32)
+    assert plan.keeps_function
+    assert plan.parameters == plain.parameters
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "out"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_patterns_that_drop_too_little_or_too_much_are_refused(tmp_path: Path) -> None:
+    source = saved(BERT, tmp_path / "source")
+    with pytest.raises(OptionError, match=r"--drop\) 'v_head\.\*' fits no tensor"):
+        wavescale.plan_resize(source, hidden_size=32, drop=["v_head.*"])
+    with pytest.raises(CheckpointError, match=r"attention\.self\.query\.weight: missing.*--drop leaves out too much"):
+        wavescale.plan_resize(source, hidden_size=32, drop=["*query*"])
+    pattern: Any = "v_head.*"
+    with pytest.raises(OptionError, match="is no list of patterns"):
+        wavescale.plan_resize(source, hidden_size=32, drop=pattern)
+
+
+def test_layers_behind_the_last_one_are_extra(tmp_path: Path) -> None:
     source = saved(BERT, tmp_path / "source")
     edit_config(source, num_hidden_layers=1)
-    with pytest.raises(CheckpointError, match=r"^bert\.encoder\.layer\.1\..*layer 1 is beyond the 1 layers"):
+    with pytest.raises(CheckpointError, match=r"^bert\.encoder\.layer\.1\..*has no such tensor"):
         wavescale.plan_resize(source, hidden_size=32)
+    wavescale.resize_checkpoint(source, tmp_path / "out", hidden_size=32, drop=["*.layer.1.*"])
+    assert wavescale.verify(source, tmp_path / "out").kept
 
 
 def test_a_layer_that_the_weights_do_not_have_is_named(tmp_path: Path) -> None:

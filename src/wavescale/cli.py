@@ -173,6 +173,15 @@ Architecture = Annotated[
         rich_help_panel=_RUNNING,
     ),
 ]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop",
+        metavar="PATTERN",
+        help="Tensors to leave out, such as 'v_head.*'; may be given several times.",
+        rich_help_panel=_RUNNING,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="Where to compute.", rich_help_panel=_RUNNING)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tensor.")]
@@ -181,12 +190,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every tens
 _SIZING = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
     "scale_width", "scale_depth", "like", "preset", "width", "order", "depth", "layer_map", "wavelet", "gain",
-    "details", "detail_size", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture",
+    "details", "detail_size", "seed", "calibrate", "train_steps", "train_rate", "dtype", "architecture", "drop",
 )  # fmt: skip
 
 
 def _sizing(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {name: parameters[name] for name in _SIZING}
+    return {name: parameters[name] for name in _SIZING if parameters[name] is not None}
 
 
 @app.callback(invoke_without_command=True)
@@ -254,6 +263,7 @@ def resize_command(
         ),
     ] = None,
     architecture: Architecture = None,
+    drop: Drop = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -313,6 +323,7 @@ def plan_command(
     train_rate: TrainRate = None,
     dtype: Dtype = None,
     architecture: Architecture = None,
+    drop: Drop = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:

@@ -6,11 +6,18 @@ Every error says which tensor or option, what was found, what was expected and w
 
 from __future__ import annotations
 
+# Longer than any message of our own; names in damaged files know no bounds.
+_LONGEST = 2000
+
 
 class WavescaleError(Exception):
-    """Base of all errors that wavescale raises for its users."""
+    """Base of all errors that wavescale raises for its users; each is one line, whatever other libraries say."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …")
 
 
 class UnknownArchitectureError(WavescaleError, ValueError):

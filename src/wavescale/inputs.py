@@ -71,7 +71,8 @@ def with_mask(
 def positions(spec: ModelSpec) -> int:
     """Tokens that the model has positions for."""
     if "positions" not in spec.axis_sizes:
-        return int(spec.value("max_position_embeddings") or 1 << 20)
+        found = spec.value("max_position_embeddings")
+        return found if isinstance(found, int) and found > 0 else 1 << 20
     # RoBERTa counts positions from behind its padding token.
     return spec.axis_sizes["positions"] - (2 if spec.family.name == "roberta" else 0)
 

@@ -214,16 +214,15 @@ def load_model(folder: Path, class_name: str) -> PreTrainedModel:
     import transformers
 
     cls = getattr(transformers, class_name)
+    stored = open_checkpoint(folder).tensors  # a damaged file is told here, in one line
     # An encoder that was saved without its pooler computes without it.
-    pooled = "add_pooling_layer" not in signature(cls).parameters or any(
-        "pooler." in name for name in open_checkpoint(folder).tensors
-    )
+    pooled = "add_pooling_layer" not in signature(cls).parameters or any("pooler." in name for name in stored)
     arguments = {} if pooled else {"add_pooling_layer": False}
     with quiet_loading():
         try:
             model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **arguments)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}: transformers cannot load it: {error}") from error
+        except Exception as error:  # of several types: unknown activations, junk in an index, sizes that do not fit
+            raise CheckpointError(f"{folder}: transformers cannot load it: {error!r}. Correct its files.") from error
     if info["missing_keys"] or info["mismatched_keys"]:
         raise CheckpointError(
             f"{folder}: tensors missing or misshapen: "

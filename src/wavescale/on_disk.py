@@ -298,9 +298,10 @@ def _card(asked: _Asked, plan: Plan, checkpoint: Checkpoint, digests: Mapping[Di
         "calibrate": asked.calibrated,
         "train_file": asked.train_file,
     }
+    drops = [("drop", pattern) for pattern in given.pop("drop", ())]
     flags = [
         f"{_FLAGS.get(key, '--' + key.replace('_', '-'))} {shlex.quote(_shown(key, value))}"
-        for key, value in given.items()
+        for key, value in [*given.items(), *drops]
         if isinstance(value, str | os.PathLike | int | float | Fraction | tuple | list)
         and value != _DEFAULTS.get(key)
         and not (key in ("calibrate", "train_file") and isinstance(value, tuple | list))

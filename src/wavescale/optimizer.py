@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures import FAMILIES
 from wavescale.artifacts import NOTHING, Artifacts, finished
-from wavescale.checkpoint import CheckpointWriter
-from wavescale.checkpoint.reader import read_config
+from wavescale.checkpoint import CheckpointWriter, read_json
 from wavescale.errors import CheckpointError, OptionError
 from wavescale.execute import execute
 from wavescale.matching import DTYPE_BYTES
@@ -367,7 +366,7 @@ def write_run(folder: Path, writer: CheckpointWriter) -> None:
     if scheduler.is_file():
         writer.copy(scheduler, scheduler.name)
     if progress.is_file():
-        run = read_config(progress)
+        run = read_json(progress, dict)
         run |= {key: None for key in run if re.fullmatch(r"best_\w+", key)}
         writer.write_text(progress.name, json.dumps(run, indent=2) + "\n")
 

@@ -145,8 +145,8 @@ class Plan:
         """
         try:
             plan = loads(text, Plan, TensorPlan)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"the plan cannot be read: {error}. It was not written by this version.") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"the plan cannot be read: {error!r}. It was not written by this version.") from error
         if not isinstance(plan, Plan):
             raise CheckpointError("the plan cannot be read: the file holds something else.")
         return plan

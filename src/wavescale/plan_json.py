@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from wavescale.expressions import NODES
 from wavescale.methods import Choices
@@ -72,5 +74,34 @@ def _decode(value: Any, kinds: Mapping[str, type]) -> Any:
         if name == "mapping":
             return values["items"]
         kind = kinds[name]
-        return kind(**{key: _decode(item, kinds) for key, item in values.items() if key not in _totals(kind)})
+        made = kind(**{key: _decode(item, kinds) for key, item in values.items() if key not in _totals(kind)})
+        for field, hint in _hints(kind).items():
+            if not _fits(getattr(made, field), hint):
+                raise TypeError(f"{field} of {name} is {getattr(made, field)!r}, expected {hint}")
+        return made
     return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type that a field states."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        wanted = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        return len(value) == len(wanted) and all(map(_fits, value, wanted))
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -11,7 +11,7 @@ from wavescale.artifacts import NOTHING, Artifacts, finished, order_name, tensor
 from wavescale.axes import parse_axes
 from wavescale.errors import OptionError
 from wavescale.expressions import Concatenate, Expression, Fresh, Part, Read, UnequalShares
-from wavescale.matching import match_tensors
+from wavescale.matching import Shapes, check_extra, extra_tensors, match_tensors, without
 from wavescale.methods import (
     Choices,
     Method,
@@ -33,12 +33,13 @@ from wavescale.target_config import target_spec
 
 def make_plan(
     spec: ModelSpec,
-    found: Mapping[str, tuple[tuple[int, ...], str]],
+    found: Shapes,
     request: SizeRequest,
     choices: Choices,
     dtype: str | None = None,
     artifacts: Artifacts = NOTHING,
     writes: bool = True,
+    drop: Sequence[str] = (),
 ) -> Plan:
     """Plan a resize. Pure: no file is opened and no weight is read.
 
@@ -56,6 +57,8 @@ def make_plan(
         What an analysis found; only its names and shapes are looked at.
     writes
         Whether a masked language model can write text: it takes a tokenizer that knows the mask.
+    drop
+        Patterns of tensors that are left out.
 
     Raises
     ------
@@ -63,7 +66,8 @@ def make_plan(
         Sizes that do not fit, choices that contradict them, tensors that are not as the config says.
     """
     sizes, decisions, remarks = resolve_sizes(spec, request)
-    stored = match_tensors(spec, found)
+    kept = without(found, drop)
+    stored, extra = match_tensors(spec, kept), extra_tensors(spec, kept)
     ties = _split_ties(spec, stored)
     asked = _beside(artifacts, choices)
     choices = settled(asked, spec, sizes, writes)
@@ -76,6 +80,7 @@ def make_plan(
     method = Separable(draft)
     origins = tuple(method.origin(layer) for layer in range(sizes.num_hidden_layers))
     target = target_spec(spec, sizes, dtype, origins)
+    check_extra(spec, target, extra, frozenset(axis for axis, _ in artifacts.orders))
     tensors = _replace(tuple(_tensors(draft, method, dtype)), artifacts)
     said = mapping_remarks(draft) if mapped else method.remarks
     keeps = not mapped and method.keeps_function
@@ -87,13 +92,16 @@ def make_plan(
         target=sizes,
         decisions=decisions,
         choices=choices,
-        tensors=tensors,
+        tensors=(*tensors, *_carried_over(extra, dtype)),
         config=target.config,
         ties=ties,
-        source_parameters=sum(prod(tensor.shape) for tensor in stored.values()),
+        source_parameters=sum(
+            map(prod, (*(t.shape for t in stored.values()), *(shape for shape, _ in extra.values())))
+        ),
         keeps_function=keeps and not amplified,
         remarks=(
             *remarks,
+            *_extra_remarks(found.keys() - kept.keys(), extra),
             *said,
             *amplified,
             *_detail_remarks(choices, tensors),
@@ -121,6 +129,19 @@ def _calibration_remarks(choices: Choices, tensors: tuple[TensorPlan, ...]) -> t
     fitted = sum(any(map(finished, tensor.expression.reads())) for tensor in tensors)
     return (
         f"calibrated on {_CALIBRATED_ON[choices.calibrate]}: {fitted} tensors are chosen and refitted by running it",
+    )
+
+
+def _carried_over(extra: Shapes, dtype: str | None) -> Iterable[TensorPlan]:
+    """Tensors that fit no row and have no axis that changes, as they are."""
+    for name, (shape, own) in extra.items():
+        yield TensorPlan(name, "extra", shape, dtype or own, Read(name, shape))
+
+
+def _extra_remarks(dropped: Collection[str], extra: Shapes) -> tuple[str, ...]:
+    return (
+        *([f"left out with --drop: {', '.join(sorted(dropped))}"] if dropped else []),
+        *([f"carried over unchanged, as no axis of theirs changes: {', '.join(extra)}"] if extra else []),
     )
 
 

@@ -55,6 +55,7 @@ def plan_resize(
     train_rate: float | None = None,
     dtype: str | torch.dtype | None = None,
     architecture: str | None = None,
+    drop: Sequence[str] = (),
     artifacts: Artifacts = NOTHING,
 ) -> Plan:
     """Plan a resize without reading a weight.
@@ -104,6 +105,9 @@ def plan_resize(
         Of the output: `float64`, `float32`, `bfloat16` or `float16`; by default as stored.
     architecture
         The class of transformers, for a config that names none.
+    drop
+        Names of tensors that are left out, or patterns such as `"v_head.*"`: what the class does not have. Without it
+        such tensors are carried over where no axis of theirs changes, and refused elsewhere.
     artifacts
         What `wavescale.analyse` found; with it nothing is calibrated unless `calibrate` asks for it.
 
@@ -144,7 +148,13 @@ def plan_resize(
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
-    return make_plan(spec, found, request, choices, dtype, artifacts, _tokenized(model))
+    return make_plan(spec, found, request, choices, dtype, artifacts, _tokenized(model), _patterns(drop))
+
+
+def _patterns(drop: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(drop, str) or not all(isinstance(pattern, str) for pattern in drop):
+        raise OptionError(f"drop {drop!r} is no list of patterns; give for example ['v_head.*'].")
+    return tuple(drop)
 
 
 def _calibration(calibrate: Calibrate | None) -> str | None:

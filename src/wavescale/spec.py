@@ -16,6 +16,9 @@ from wavescale.architectures.schema import Family, Field, HeadClass, Patches, Pi
 from wavescale.axes import parse_axes
 from wavescale.errors import CheckpointError, UnknownArchitectureError
 
+# Far beyond any model, and small enough to be counted through.
+_LARGEST, _MOST_LAYERS = 1 << 24, 1 << 13
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -109,18 +112,18 @@ class ModelSpec:
         intermediate = self.value(self.family.fields["intermediate_size"])
         return Sizes(
             hidden_size=hidden,
-            num_hidden_layers=self._size("num_hidden_layers"),
+            num_hidden_layers=self._size("num_hidden_layers", _MOST_LAYERS),
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
             # GPT-2 leaves n_inner out where it is four times the width.
             intermediate_size=4 * hidden if intermediate is None else self._size("intermediate_size"),
             head_dim=head_dim,
-            pooled=self.value("pooler_output_size") or hidden,
+            pooled=_positive("pooler_output_size", self.value("pooler_output_size") or hidden),
         )
 
-    def _size(self, name: str) -> int:
+    def _size(self, name: str, largest: int = _LARGEST) -> int:
         field = self.family.fields[name]
-        return _positive(field, self.value(field))
+        return _positive(field, self.value(field), largest)
 
     @cached_property
     def axis_sizes(self) -> dict[str, int]:
@@ -134,7 +137,8 @@ class ModelSpec:
                 return size
             case Field("num_labels"):
                 labels = self.config.get("id2label")
-                return len(labels) if labels else _positive("num_labels", self.config.get("num_labels") or 2)
+                counted = len(labels) if isinstance(labels, Mapping | list) else 0
+                return counted or _positive("num_labels", self.config.get("num_labels") or 2)
             case Field(name, index):
                 found = self.value(name)
                 several = isinstance(found, list | tuple) and len(found) > index
@@ -195,9 +199,11 @@ class ModelSpec:
         return str(found).removeprefix("torch.")
 
 
-def _positive(field: str, found: Any) -> int:
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise CheckpointError(f"config.json: {field} is {found!r}, expected a positive integer. Correct the config.")
+def _positive(field: str, found: Any, largest: int = _LARGEST) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= largest:
+        raise CheckpointError(
+            f"config.json: {field} is {found!r}, expected an integer from 1 to {largest:,}. Correct the config."
+        )
     return found
 
 
@@ -274,7 +280,8 @@ def _named(config: Mapping[str, Any]) -> tuple[Family, str]:
             f"model_type {model_type!r} is not known. Known families: {', '.join(FAMILIES)}. "
             "A family is one table; CONTRIBUTING.md shows how to add it."
         )
-    named = (config.get("architectures") or [family.default_class])[0]
+    classes = config.get("architectures") or [family.default_class]
+    named = classes[0] if isinstance(classes, list | tuple) else classes
     if not isinstance(named, str) or named not in family.classes:
         raise UnknownArchitectureError(
             f"{family.name} class {named!r} is not known. Known: {', '.join(family.classes)}. "

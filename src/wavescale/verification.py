@@ -90,7 +90,7 @@ class Verification:
         Embedding, layers, final norm and output, in order; stages that have no counterpart are left
         out.
     tolerance
-        The relative difference that still counts as rounding: 1e-4, or for half types four times `rounding`.
+        The relative difference that still counts as rounding: 1e-4, or for half types ten times `rounding`.
     promised
         Whether the plan keeps the function.
     rounding
@@ -311,7 +311,11 @@ def _plan(target: Checkpoint) -> Plan:
     path = target.path / "wavescale.json"
     if not path.is_file():
         raise CheckpointError(f"{target.path}: has no wavescale.json, so it was not written by wavescale resize.")
-    return Plan.from_json(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}. Write the output again.") from error
+    return Plan.from_json(text)
 
 
 def _tokens(tokenizer: Any, path: Path) -> torch.Tensor:

@@ -11,7 +11,7 @@ from tiny import CASES, Case, make
 from wavescale.architectures import FAMILIES
 from wavescale.architectures.schema import RESIZABLE, Role
 from wavescale.axes import parse_axes
-from wavescale.checkpoint.reader import read_config
+from wavescale.checkpoint import read_json
 from wavescale.matching import expected_tensors, match_tensors
 from wavescale.spec import RowMatcher, read_spec
 
@@ -20,7 +20,7 @@ def saved(case: Case, folder: Path) -> tuple[dict[str, Any], dict[str, tuple[tup
     make(case).save_pretrained(folder)
     with safe_open(folder / "model.safetensors", framework="numpy") as handle:
         shapes = {name: (tuple(handle.get_slice(name).get_shape()), "float32") for name in handle.keys()}  # noqa: SIM118
-    return read_config(folder / "config.json"), shapes
+    return read_json(folder / "config.json", dict), shapes
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

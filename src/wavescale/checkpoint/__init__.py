@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from wavescale.checkpoint.reader import Checkpoint, open_checkpoint, read_config
+from wavescale.checkpoint.json_files import read_json
+from wavescale.checkpoint.reader import Checkpoint, open_checkpoint
 from wavescale.checkpoint.row_reader import RowReader
 from wavescale.checkpoint.row_writer import RowWriter
 from wavescale.checkpoint.writer import CheckpointWriter
 
-__all__ = ["Checkpoint", "CheckpointWriter", "RowReader", "RowWriter", "open_checkpoint", "read_config"]
+__all__ = ["Checkpoint", "CheckpointWriter", "RowReader", "RowWriter", "open_checkpoint", "read_json"]

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from wavescale.checkpoint.reader import read_config, read_modules
+from wavescale.checkpoint.json_files import read_json
+from wavescale.checkpoint.reader import read_modules
 from wavescale.checkpoint.writer import CheckpointWriter
 from wavescale.errors import CheckpointError
 from wavescale.plan import Plan
@@ -80,7 +81,7 @@ def write_companions(folder: Path, plan: Plan, writer: CheckpointWriter) -> None
         name = str(path.relative_to(folder))
         fields = next((f for module, f in _WIDTH_FIELDS.items() if path.parent.name.endswith(f"_{module}")), ())
         if fields and path.name == "config.json":
-            config = read_config(path)
+            config = read_json(path, dict)
             stated = [field for field in fields if config.get(field) == plan.source.hidden_size]
             if stated:
                 config |= dict.fromkeys(stated, plan.target.hidden_size)

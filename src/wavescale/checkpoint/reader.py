@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from wavescale.checkpoint.json_files import read_json
 from wavescale.checkpoint.locate import locate
 from wavescale.errors import CheckpointError
 
@@ -34,23 +35,6 @@ SAFETENSORS_DTYPES = {
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a config.json.
-
-    Raises
-    ------
-    CheckpointError
-        The file cannot be read or holds no JSON object.
-    """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: holds a JSON {type(config).__name__}, expected an object.")
-    return config
-
-
 def read_modules(path: Path) -> list[dict[str, Any]]:
     """modules.json.
 
@@ -59,12 +43,9 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
     CheckpointError
         It is no list of modules.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
-    if not isinstance(found, list) or not all(isinstance(module, dict) and "path" in module for module in found):
-        raise CheckpointError(f"{path}: is no list of modules with a path each.")
+    found = read_json(path, list)
+    if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in found):
+        raise CheckpointError(f"{path}: is no list of modules with a path each. Download it again.")
     return found
 
 
@@ -81,7 +62,7 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = read_config(path / "config.json" if path.is_dir() else path)
+        self.config = read_json(path / "config.json" if path.is_dir() else path, dict)
         self._handles: dict[Path, Any] = {}
         self._lock = Lock()
 
@@ -116,14 +97,17 @@ class Checkpoint:
             if (self.path / single).is_file():
                 return (self.path / single,)
             if (self.path / index).is_file():
-                names = read_config(self.path / index).get("weight_map")
+                names = read_json(self.path / index, dict).get("weight_map")
                 if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
                     raise CheckpointError(f"{self.path / index}: has no weight_map. Download the index again.")
-                files = tuple(self.path / str(name) for name in sorted(set(names.values())))
+                here = {path.name for path in self.path.iterdir() if path.is_file()}
+                files = sorted(set(names.values()))
                 for file in files:
-                    if file.parent != self.path or not file.is_file():
-                        raise CheckpointError(f"{file}: named by {index} but not in the folder. Download it again.")
-                return files
+                    if file not in here:
+                        raise CheckpointError(
+                            f"{self.path / file}: named by {index} but not in the folder. Download it again."
+                        )
+                return tuple(self.path / file for file in files)
         return ()
 
     @cached_property

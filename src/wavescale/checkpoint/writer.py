@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from wavescale.bits import integers_of, memory_of
-from wavescale.checkpoint.reader import read_config, read_modules
+from wavescale.checkpoint.json_files import read_json
+from wavescale.checkpoint.reader import read_modules
 from wavescale.checkpoint.row_writer import RowWriter
 from wavescale.checkpoint.shards import split_shards
 from wavescale.errors import CheckpointError, FaultError, OutputError
@@ -226,7 +227,7 @@ def _replaceable(out: Path) -> bool:
     if not any(out.iterdir()):
         return True
     try:
-        return "model_type" in read_config(out / "config.json")
+        return "model_type" in read_json(out / "config.json", dict)
     except CheckpointError:
         return False
 
