@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--arms", default="1,3", help="values of detail_size; 0 stands for details zero")
     parser.add_argument("--label", default="shares", help="what the copies differ by, for the names of results")
     parser.add_argument("--schedules", default=",".join(SCHEDULES))
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--work", type=Path, default=Path("runs/copies_training"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "copies_training")
     arguments = parser.parse_args()
@@ -70,7 +71,7 @@ def main() -> None:
     for model in arguments.model or ("gpt2", "llama"):
         corpus = read_corpus(arguments.text, arguments.work / f"tokenizer-{model}")
         for schedule in arguments.schedules.split(","):
-            for seed in SEEDS:
+            for seed in map(int, arguments.seeds.split(",")):
                 for arm in arguments.arms.split(","):
                     name = f"{model}-{schedule}-{arguments.label}{arm}-seed{seed}"
                     result = arguments.results / f"{name}.json"
