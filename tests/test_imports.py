@@ -27,7 +27,7 @@ ORDER = (
     ("optimizer",),
     ("pairing", "calibration", "learned"),
     ("analysis", "similarity", "ordering", "merging", "picking", "arranging"),
-    ("findings",),
+    ("findings", "sentence_modules"),
     ("resizing", "spectrum", "verification", "recipe"),
     ("on_disk", "in_memory"),
     ("demo",),

@@ -146,18 +146,15 @@ def test_what_a_plan_calls_kept_is_kept_as_written(data: st.DataObject) -> None:
             event("not kept")
             reject()
         event(f"kept, {plan.tensors[0].dtype}")
-        kind, dtype = type(model), plan.tensors[0].dtype
         found = wavescale.verify(source, out)
         note(str(found))
+        assert found.kept, found.verdict
+        if "last_hidden_state" in outputs(model) and plan.source.hidden_size != plan.target.hidden_size:
+            return  # compared above, through the operator that made the channels
+        kind, dtype = type(model), plan.tensors[0].dtype
         exact = outputs(model.double())
         rounded = loss_of(outputs(loaded(kind, source, dtype)), exact)
         ordered = loss_of(outputs(in_another_order(source, Path(folder, "ordered"), model, dtype)), exact)
-        grown = loaded(kind, out, dtype)
-        if "last_hidden_state" in exact and grown.config.hidden_size != model.config.hidden_size:
-            lost = found.output_difference  # compared through the operator that made the channels
-        else:
-            lost = loss_of(outputs(grown), exact)
-        eps = torch.finfo(getattr(torch, dtype)).eps
+        lost = loss_of(outputs(loaded(kind, out, dtype)), exact)
         note(f"lost {lost:.2e}, in this dtype {rounded:.2e}, in another order {ordered:.2e}")
-        assert lost <= ALLOWED * max(rounded, ordered, eps)
-        assert found.kept, found.verdict
+        assert lost <= ALLOWED * max(rounded, ordered, torch.finfo(getattr(torch, dtype)).eps)

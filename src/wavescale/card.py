@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from wavescale.plan import Plan
 
 Digest = Literal["source", "output"]
+# What a source's card says that holds for a resized model as well.
+_FRONT_MATTER = ("license", "license_name", "license_link", "base_model")
 _DIGESTS: dict[Digest, str] = {
     "source": "Source digest (config and samples of the weights): ",
     "output": "Output digest: ",
@@ -42,15 +44,13 @@ def model_card(plan: Plan, source: str, command: str, digests: Mapping[Digest, s
     digests
         Of the source and of the output without this file (`Checkpoint.fingerprint`).
     source_card
-        The source's README.md, whose licence is carried over.
+        The source's README.md, whose licence is carried over, and whose `base_model` where the source is a folder.
     """
-    licence = re.search(r"\A---\n.*?^license:\s*(\S+)\s*$.*?^---$", source_card, re.MULTILINE | re.DOTALL)
-    front = ["---", "library_name: transformers", "tags:", "- wavescale"]
+    import yaml
+
+    front = {"library_name": "transformers", "tags": ["wavescale"], **_carried_over(source_card)}
     if "/" in source:
-        front.append(f"base_model: {source}")
-    if licence:
-        front.append(f"license: {licence[1]}")
-    front.append("---")
+        front["base_model"] = source
     sizes = [
         f"| {decision.name} | {decision.source:,} | {decision.target:,} | {decision.reason} |"
         for decision in plan.decisions
@@ -63,7 +63,9 @@ def model_card(plan: Plan, source: str, command: str, digests: Mapping[Digest, s
     choices = plan.choices
     training = f"by a mapping trained for {choices.train_steps:,} steps" if choices.trains else "without training"
     lines = [
-        *front,
+        "---",
+        yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
+        "---",
         "",
         f"# {plan.architecture}, resized from {source}",
         "",
@@ -87,6 +89,25 @@ def model_card(plan: Plan, source: str, command: str, digests: Mapping[Digest, s
         "",
     ]
     return "\n".join(lines)
+
+
+def _carried_over(source_card: str) -> dict[str, Any]:
+    """What a source's front matter says of its licence and its own base; nothing where it is no YAML."""
+    import yaml
+
+    front = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", source_card, re.MULTILINE | re.DOTALL)
+    try:
+        found = yaml.safe_load(front[1]) if front else None
+    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: dates that there are not
+        found = None
+    stated = found if isinstance(found, dict) else {}
+    values = {name: stated.get(name) for name in _FRONT_MATTER}
+    return {name: value for name, value in values.items() if value and _is_text(value)}
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of the front matter is a text, or a list of texts."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
 def stated_digest(card: Path, of: Digest) -> str | None:

@@ -17,7 +17,7 @@ from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts, finished
 from wavescale.card import Digest, model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
-from wavescale.checkpoint.companions import check_companions, write_companions
+from wavescale.checkpoint.companions import companions, left_behind
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import CheckpointError, OptionError, OutputError
 from wavescale.execute import Blocks, check_device, check_ties, stream
@@ -27,6 +27,7 @@ from wavescale.optimizer import read_state, state_bytes, write_run, write_state
 from wavescale.plan import Plan, TensorPlan
 from wavescale.ranks import ALONE, Ranks
 from wavescale.resizing import plan_resize
+from wavescale.sentence_modules import SentenceModules
 
 if TYPE_CHECKING:
     import torch
@@ -221,7 +222,8 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
     _check_apart(asked, checkpoint)
     plan = _planned(asked, checkpoint)
     check_given(plan, asked.calibrated, asked.train_file)
-    check_companions(checkpoint.path, plan)
+    modules = SentenceModules(checkpoint, plan, asked.artifacts)
+    plan = replace(plan, remarks=(*plan.remarks, *modules.remarks, *left_behind(checkpoint.path)))
     check_device(asked.device)
     target_config(plan)
     if asked.state_file is not None:
@@ -246,7 +248,11 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
             empty = empty_model(plan.family, plan.architecture, plan.config)
             write_state(moments, empty, plan, writer, found, asked.device)
             write_run(asked.state_file.parent, writer)
-        write_companions(checkpoint.path, plan, writer)
+        written = modules.write(writer, found)
+        for path in companions(checkpoint.path):
+            name = path.relative_to(checkpoint.path).as_posix()
+            if name not in written:
+                writer.copy(path, name)
         writer.write_text("config.json", json.dumps(dict(plan.config), indent=2) + "\n")
         writer.write_text("wavescale.json", plan.to_json())
         digests: dict[Digest, str] = {

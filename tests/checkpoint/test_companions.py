@@ -59,6 +59,13 @@ LEFT = (
     "training_args.bin",
     "trainer_state.json",
     "all_results.json",
+    "eval_results.json",
+    "eval_results.txt",
+    "params.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "quantize_config.json",
+    "lora/adapter_config.json",
     "events.out.tfevents.1",
     ".gitattributes",
     ".hidden.json",
@@ -151,12 +158,14 @@ def test_pooling_states_the_new_width_and_all_else_as_before(source: Path) -> No
 
 
 def test_pooling_stays_the_same_where_the_width_stays(source: Path) -> None:
+    put_json(source, "modules.json", MODULES)
     put_json(source, "1_Pooling/config.json", POOLING)
     out = resized(source, num_hidden_layers=3)
     assert json.loads((out / "1_Pooling" / "config.json").read_text()) == POOLING
 
 
 def test_pooling_of_another_width_is_left_as_it_is(source: Path) -> None:
+    put_json(source, "modules.json", MODULES)
     put_json(source, "1_Pooling/config.json", {**POOLING, "word_embedding_dimension": 99})
     assert json.loads((resized(source) / "1_Pooling" / "config.json").read_text())["word_embedding_dimension"] == 99
 
@@ -169,10 +178,9 @@ def with_module(source: Path, kind: str) -> None:
 
 
 WEIGHTED = [
-    "sentence_transformers.models.Dense",
-    "sentence_transformers.models.Dense.Dense",
-    "sentence_transformers.sentence_transformer.modules.Dense",
     "sentence_transformers.models.LayerNorm",
+    "sentence_transformers.sentence_transformer.modules.LayerNorm",
+    "my_package.MyModule",
     "sentence_transformers.models.LSTM",
     "sentence_transformers.models.CNN",
 ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tiny import Case, make
 BESIDE = ("consolidated.safetensors", "fp16/model.safetensors", "onnx/model.onnx", "tf_model.h5", "modeling_x.py")
 NEEDED = (
     "1_Pooling/config.json",
-    "2_Dense/model.safetensors",
+    "two/model.safetensors",
     "3_Dense/pytorch_model.bin",
     "tokenizer.json",
     "LICENSE",
@@ -30,6 +31,8 @@ def test_of_a_repository_of_the_hub_only_what_is_needed_is_fetched(
     for name in (*BESIDE, *NEEDED):
         (hub / name).parent.mkdir(exist_ok=True)
         (hub / name).write_text("{}")
+    modules = [{"path": path, "type": "x"} for path in ("", "1_Pooling", "two", "3_Dense")]
+    (hub / "modules.json").write_text(json.dumps(modules))
 
     def download(model: str, allow_patterns: list[str]) -> str:
         assert model == "owner/name"
@@ -40,6 +43,6 @@ def test_of_a_repository_of_the_hub_only_what_is_needed_is_fetched(
         return str(here)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    wavescale.resize_checkpoint("owner/name", tmp_path / "out", scale_width=2)
+    wavescale.resize_checkpoint("owner/name", tmp_path / "out", num_hidden_layers=2)
     fetched = {str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()}
-    assert fetched == {"config.json", *weights, *NEEDED}
+    assert fetched == {"config.json", "modules.json", *weights, *NEEDED}

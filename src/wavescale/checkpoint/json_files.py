@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from wavescale.errors import CheckpointError
@@ -47,3 +47,21 @@ def _within(value: Any, levels: int) -> bool:
     """Whether lists and objects are nested at most so deep."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return not inside or (levels > 0 and all(_within(item, levels - 1) for item in inside))
+
+
+def read_modules(path: Path) -> list[dict[str, Any]]:
+    """The modules that sentence-transformers chains, from modules.json; none where there is no such file.
+
+    Raises
+    ------
+    CheckpointError
+        It is no list of modules, or the path of one leads out of the folder.
+    """
+    found = read_json(path, list) if path.is_file() else []
+    if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in found):
+        raise CheckpointError(f"{path}: is no list of modules with a path each. Download it again.")
+    for module in found:
+        part = PurePosixPath(module["path"])
+        if part.is_absolute() or ".." in part.parts:
+            raise CheckpointError(f"{path}: {part} leads out of the folder. Put the module into it.")
+    return found

@@ -6,19 +6,18 @@ import os
 import re
 from pathlib import Path
 
+from wavescale.checkpoint.json_files import read_modules
 from wavescale.errors import CheckpointError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 # What a checkpoint is made of; code is never fetched.
-_CONFIG_FILES = ("config.json",)
+_CONFIG_FILES = ("config.json", "adapter_config.json")
 _ALL_FILES = (
     "*.json",
     # Not every file of weights: beside them some keep the same once more, for other programs or in half types.
     "model*.safetensors",
     "*-of-*.safetensors",
-    "[0-9]*_*/model.safetensors",
-    "[0-9]*_*/pytorch_model.bin",
     "*.txt",
     "*.model",
     "*.jinja",
@@ -27,6 +26,8 @@ _ALL_FILES = (
     "NOTICE*",
     "README.md",
 )
+
+_MERGE = "Merge it into its base (merge_and_unload of peft), save that with save_pretrained, and name its folder."
 
 
 def locate(model: str | os.PathLike[str], weights: bool = True) -> Path:
@@ -56,6 +57,8 @@ def locate(model: str | os.PathLike[str], weights: bool = True) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / "adapter_config.json").is_file():
+                raise CheckpointError(f"{path}: holds an adapter alone. {_MERGE}")
             raise CheckpointError(f"{path}: no config.json in this folder. Name the folder that save_pretrained wrote.")
         return path
     if path.is_file():
@@ -74,8 +77,11 @@ def _fetch(model: str, weights: bool) -> Path:
 
     try:
         folder = Path(snapshot_download(model, allow_patterns=list(_ALL_FILES if weights else _CONFIG_FILES)))
-        if weights and not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(model, allow_patterns=[*_ALL_FILES, "pytorch_model*.bin"]))
+        more = [f"{module['path']}/*" for module in read_modules(folder / "modules.json") if module["path"]]
+        if not any(folder.glob("*.safetensors")):
+            more.append("pytorch_model*.bin")
+        if weights and more:
+            folder = Path(snapshot_download(model, allow_patterns=[*_ALL_FILES, *more]))
     except HFValidationError as error:
         raise CheckpointError(f"{model}: no such local folder, and no name that the hub could have: {error}") from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
@@ -88,5 +94,7 @@ def _fetch(model: str, weights: bool) -> Path:
             f"{model}: no such local folder, and the hub answers: {str(error).splitlines()[0]}"
         ) from error
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise CheckpointError(f"{model}: holds an adapter alone. {_MERGE}")
         raise CheckpointError(f"{model}: the hub has no config.json for it; wavescale needs one.")
     return folder

@@ -35,20 +35,6 @@ SAFETENSORS_DTYPES = {
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 
-def read_modules(path: Path) -> list[dict[str, Any]]:
-    """modules.json.
-
-    Raises
-    ------
-    CheckpointError
-        It is no list of modules.
-    """
-    found = read_json(path, list)
-    if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in found):
-        raise CheckpointError(f"{path}: is no list of modules with a path each. Download it again.")
-    return found
-
-
 class Checkpoint:
     """A checkpoint on disk: a folder with config.json and weights, or a config alone.
 

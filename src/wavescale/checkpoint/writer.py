@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from wavescale.bits import integers_of, memory_of
-from wavescale.checkpoint.json_files import read_json
-from wavescale.checkpoint.reader import read_modules
+from wavescale.checkpoint.json_files import read_json, read_modules
 from wavescale.checkpoint.row_writer import RowWriter
 from wavescale.checkpoint.shards import split_shards
 from wavescale.errors import CheckpointError, FaultError, OutputError
@@ -176,6 +175,16 @@ class CheckpointWriter:
                 f"{self.folder / name}: writing failed: {str(error).splitlines()[0]}. Nothing is left behind."
             ) from error
 
+    def write_tensors(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
+        """Write tensors beside the weights, as safetensors or, by the suffix, as `torch.save` does."""
+        from safetensors.torch import save_file
+
+        path = self._new(name)
+        if path.suffix == ".safetensors":
+            save_file(tensors, path, {"format": "pt"})
+        else:
+            self.write_pickle(name, tensors)
+
     def copy(self, source: Path, name: str) -> None:
         """Copy a file as it is."""
         shutil.copyfile(source, self._new(name))
@@ -236,8 +245,7 @@ def _foreign(out: Path) -> Path | None:
     """What a folder holds besides one checkpoint: a training run's state or checkpoints, logs, other folders."""
     # The state that wavescale has resized itself can be made again.
     own = (out / "wavescale.json").is_file()
-    modules = read_modules(out / "modules.json") if (out / "modules.json").is_file() else []
-    parts = _PARTS | {module["path"] for module in modules}
+    parts = _PARTS | {module["path"].partition("/")[0] for module in read_modules(out / "modules.json")}
     return next(
         (
             path
