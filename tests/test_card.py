@@ -34,6 +34,8 @@ def front(text: str) -> dict[str, Any]:
         ("---\nlicense: [mit\n---\n", {}), ("---\nlicense: 3\nbase_model: {a: b}\n---\n", {}), ("license: mit\n", {}),
         ("---\n- license: mit\n---\n", {}), ("---\nlicense: mit\n", {}), ("---\n" + "[" * 10_000 + "\n---\n", {}),
         ("---\nlicense: !!python/object/apply:os.system ['true']\n---\n", {}), ("---\ndate: 2026-02-31\n---\n", {}),
+        ("---\nlicense: !!bool x\n---\n", {}), ("---\nlicense: !!int ''\n---\n", {}),
+        ("---\nlicense: !!timestamp x\n---\n", {}),
     ],
 )  # fmt: skip
 def test_licence_and_base_of_any_yaml_reach_the_card(text: str, stated: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling, WeightedLayerPooling
@@ -84,9 +84,14 @@ def test_a_dense_of_a_narrower_model_is_resized_like_its_heads(tmp_path: Path) -
         ((Pooling(16), LayerNorm(16)), {"hidden_size": 32}, r"\(LayerNorm\) has weights of its own.* hidden_size"),
         ((Pooling(16), Normalize(), dense(16)), {"hidden_size": 32}, "in front of it changes what the model puts out"),
         ((Pooling(16), dense(16, 16, use_residual=True)), {"hidden_size": 32}, "adds what it reads"),
+        (
+            (dense(16, module_input_name="token_embeddings"), Pooling(5)),
+            {"hidden_size": 32},
+            "does not read and",
+        ),
         ((WeightedLayerPooling(16, 2, 1), Pooling(16)), {"num_hidden_layers": 3}, "depend on num_hidden_layers"),
     ],
-    ids=["layer norm", "behind normalize", "residual", "layers"],
+    ids=["layer norm", "behind normalize", "residual", "tokens", "layers"],
 )
 def test_what_is_not_kept_is_refused_before_anything_is_written(
     modules: tuple[torch.nn.Module, ...], sizes: dict[str, Any], message: str, tmp_path: Path
@@ -112,9 +117,16 @@ def test_a_module_outside_of_the_folder_is_refused(path: str, tmp_path: Path) ->
 
 
 def test_adapters_are_left_out_with_a_word_and_refused_alone(tmp_path: Path) -> None:
+    # With peft installed transformers would load it by itself.
     make(Case("llama", "LlamaForCausalLM")).save_pretrained(tmp_path / "source")
-    (tmp_path / "source" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    adapter = {"peft_type": "LORA", "r": 2, "lora_alpha": 64, "target_modules": ["q_proj"]}
+    (tmp_path / "source" / "adapter_config.json").write_text(json.dumps(adapter))
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    weights = {name.format("A"): torch.randn(2, 16), name.format("B"): torch.randn(16, 2)}
+    save_file(weights, tmp_path / "source" / "adapter_model.safetensors")
     plan = wavescale.resize_checkpoint(tmp_path / "source", tmp_path / "out", hidden_size=32)
+    assert wavescale.verify(tmp_path / "source", tmp_path / "out").kept  # of the base alone
+    assert not list((tmp_path / "out").glob("adapter_*"))
     assert any("left out: the adapter of adapter_config.json" in remark for remark in plan.remarks)
     (tmp_path / "source" / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"holds an adapter alone\. Merge it into its base"):

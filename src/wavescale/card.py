@@ -98,7 +98,7 @@ def _carried_over(source_card: str) -> dict[str, Any]:
     front = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", source_card, re.MULTILINE | re.DOTALL)
     try:
         found = yaml.safe_load(front[1]) if front else None
-    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: dates that there are not
+    except Exception:  # not only its own: tags such as !!bool fail in the words of Python
         found = None
     stated = found if isinstance(found, dict) else {}
     values = {name: stated.get(name) for name in _FRONT_MATTER}

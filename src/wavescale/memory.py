@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from copy import deepcopy
 from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wavescale.architectures import FAMILIES
 from wavescale.checkpoint import open_checkpoint
 from wavescale.errors import CheckpointError, SizeError
+from wavescale.matching import match_tensors
 from wavescale.plan import Plan
 from wavescale.spec import ModelSpec, read_spec, todays_name
 
@@ -214,13 +216,16 @@ def load_model(folder: Path, class_name: str) -> PreTrainedModel:
     import transformers
 
     cls = getattr(transformers, class_name)
-    stored = open_checkpoint(folder).tensors  # a damaged file is told here, in one line
+    checkpoint = open_checkpoint(folder)
+    stored = checkpoint.tensors
+    # A damaged file is told here, in one line, before a model of the config's sizes is made.
+    match_tensors(read_spec(checkpoint.config, class_name), stored)
     # An encoder that was saved without its pooler computes without it.
     pooled = "add_pooling_layer" not in signature(cls).parameters or any("pooler." in name for name in stored)
     arguments = {} if pooled else {"add_pooling_layer": False}
-    with quiet_loading():
+    with quiet_loading(), _without_adapters(folder) as plain:
         try:
-            model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **arguments)
+            model, info = cls.from_pretrained(plain, dtype=torch.float32, output_loading_info=True, **arguments)
         except Exception as error:  # of several types: unknown activations, junk in an index, sizes that do not fit
             raise CheckpointError(f"{folder}: transformers cannot load it: {error!r}. Correct its files.") from error
     if info["missing_keys"] or info["mismatched_keys"]:
@@ -230,6 +235,19 @@ def load_model(folder: Path, class_name: str) -> PreTrainedModel:
         )
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+@contextmanager
+def _without_adapters(folder: Path) -> Iterator[Path]:
+    """A checkpoint without the adapter that may lie beside it, which transformers would put into the model."""
+    if not (folder / "adapter_config.json").is_file():
+        yield folder
+        return
+    with TemporaryDirectory() as plain:
+        for path in folder.iterdir():
+            if not path.name.startswith("adapter_"):
+                (Path(plain) / path.name).symlink_to(path.resolve())
+        yield Path(plain)
 
 
 @contextmanager

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# What modules hand on to the next.
+_VECTOR = "sentence_embedding"
+# What weights may depend on; those of a class that is not known may depend on either.
+_ANY = ("hidden_size", "num_hidden_layers")
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,16 @@ class _Kind:
 
 
 _KINDS = {
-    "Transformer": _Kind(passes=True),
+    "Transformer": _Kind(depends=_ANY, passes=True),  # in a folder of its own: the model itself is the folder's
     "Pooling": _Kind(("word_embedding_dimension", "embedding_dimension"), passes=True),
     "Dropout": _Kind(passes=True),
     "Normalize": _Kind(),
     "Dense": _Kind(("in_features",), ("hidden_size",)),
-    "LayerNorm": _Kind(("dimension",), ("hidden_size",)),
-    "LSTM": _Kind(("word_embedding_dimension",), ("hidden_size",)),
-    "CNN": _Kind(("in_word_embedding_dimension",), ("hidden_size",)),
+    **dict.fromkeys(("LayerNorm", "LSTM", "CNN"), _Kind(depends=("hidden_size",))),
     "WeightedLayerPooling": _Kind(
         ("word_embedding_dimension", "embedding_dimension"), ("num_hidden_layers",), passes=True
     ),
 }
-# A class that is not known may depend on either, if it has weights.
-_ANY = ("hidden_size", "num_hidden_layers")
 
 
 class SentenceModules:
@@ -97,7 +97,9 @@ class SentenceModules:
         for module in read_modules(checkpoint.path / "modules.json"):
             name, kind = module["path"], str(module.get("type", "")).rsplit(".", 1)[-1]
             home = checkpoint.path / name
-            weighted = name != "" and any((home / file).is_file() for file in _WEIGHTS)
+            if home == checkpoint.path:
+                continue
+            weighted = any(path.is_file() for file in _WEIGHTS for path in home.rglob(file))  # routers nest modules
             known = _KINDS.get(kind, _Kind(depends=_ANY if weighted else ()))
             if kind in _KINDS and known.depends and not weighted:
                 raise CheckpointError(
@@ -114,7 +116,7 @@ class SentenceModules:
                     f"{moved[0]}, which goes from {getattr(before, moved[0])} to {getattr(after, moved[0])}. Remove it "
                     f"from modules.json and train a new one, or keep {moved[0]}."
                 )
-            if wide and name and before.hidden_size != after.hidden_size:
+            if wide and before.hidden_size != after.hidden_size:
                 self._stating[name] = known.states
             passes, wide = passes and known.passes, wide and kind != "Dense"
 
@@ -133,6 +135,8 @@ class SentenceModules:
             reason = f"its linear.weight is {list(shape)}, which does not read vectors of {plan.source.hidden_size}"
         elif config.get("use_residual"):
             reason = "it adds what it reads to what it puts out"
+        elif not all(config.get(field) in (None, _VECTOR) for field in ("module_input_name", "module_output_name")):
+            reason = f"it does not read and put out {_VECTOR}"
         if reason:
             raise CheckpointError(
                 f"{home}: this sentence-transformers module (Dense) is not resized with the model: {reason}. Remove it "

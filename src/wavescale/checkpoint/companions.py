@@ -18,7 +18,8 @@ _MODULE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _LEFT_OUT = (
     "config.json", "wavescale.json", "README.md", "params.json", "*.index.json", "adapter_*", "quant*_config.json",
     "*_quant_config.json", "openvino_*", "trainer_state.json", "training_args.json", "*_results.json", "*_results.txt",
-    "*metrics*.json", "requirements.txt",
+    "*metrics*.json", "requirements.txt", "ort_config.json", "genai_config.json", "mlc-chat-config.json",
+    "training_config.json", "model_args.json",
 )  # fmt: skip
 
 

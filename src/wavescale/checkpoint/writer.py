@@ -176,14 +176,24 @@ class CheckpointWriter:
             ) from error
 
     def write_tensors(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
-        """Write tensors beside the weights, as safetensors or, by the suffix, as `torch.save` does."""
+        """Write tensors beside the weights, as safetensors or, by the suffix, as `torch.save` does.
+
+        Raises
+        ------
+        FaultError
+            The disk does not take them.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = self._new(name)
-        if path.suffix == ".safetensors":
-            save_file(tensors, path, {"format": "pt"})
-        else:
+        if path.suffix != ".safetensors":
             self.write_pickle(name, tensors)
+            return
+        try:
+            save_file(tensors, path, {"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            raise FaultError(f"{path}: writing failed: {error}. Nothing is left behind.") from error
 
     def copy(self, source: Path, name: str) -> None:
         """Copy a file as it is."""
