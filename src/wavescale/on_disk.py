@@ -17,7 +17,7 @@ from wavescale.analysis import Subject
 from wavescale.artifacts import NOTHING, Artifacts, finished
 from wavescale.card import Digest, model_card, source_name
 from wavescale.checkpoint import Checkpoint, CheckpointWriter, RowReader, RowWriter, open_checkpoint
-from wavescale.checkpoint.companions import companions, left_behind
+from wavescale.checkpoint.companions import companions
 from wavescale.checkpoint.shards import Shard
 from wavescale.errors import CheckpointError, OptionError, OutputError
 from wavescale.execute import Blocks, check_device, check_ties, stream
@@ -223,7 +223,7 @@ def _output(asked: _Asked, ranks: Ranks, on_plan: Callable[[Plan], None] | None)
     plan = _planned(asked, checkpoint)
     check_given(plan, asked.calibrated, asked.train_file)
     modules = SentenceModules(checkpoint, plan, asked.artifacts)
-    plan = replace(plan, remarks=(*plan.remarks, *modules.remarks, *left_behind(checkpoint.path)))
+    plan = replace(plan, remarks=(*plan.remarks, *modules.remarks))
     check_device(asked.device)
     target_config(plan)
     if asked.state_file is not None:

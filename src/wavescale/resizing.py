@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavescale.artifacts import NOTHING, Artifacts
 from wavescale.checkpoint import open_checkpoint
+from wavescale.checkpoint.companions import left_behind
 from wavescale.errors import OptionError
 from wavescale.inputs import has_tokenizer
 from wavescale.matching import DTYPE_BYTES, expected_tensors
@@ -148,7 +150,15 @@ def plan_resize(
     if dtype is not None and dtype not in DTYPE_BYTES:
         raise OptionError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPE_BYTES)}.")
     spec, found = _source(model, architecture)
-    return make_plan(spec, found, request, choices, dtype, artifacts, _tokenized(model), _patterns(drop))
+    plan = make_plan(spec, found, request, choices, dtype, artifacts, _tokenized(model), _patterns(drop))
+    return replace(plan, remarks=(*plan.remarks, *_left_behind(model)))
+
+
+def _left_behind(model: Model) -> tuple[str, ...]:
+    if not isinstance(model, str | os.PathLike):
+        return ()
+    path = open_checkpoint(model, weights=False).path
+    return left_behind(path) if path.is_dir() else ()
 
 
 def _patterns(drop: Sequence[str]) -> tuple[str, ...]:
